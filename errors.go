@@ -26,6 +26,7 @@ const (
 	SalePaused           Refusal = "paused"
 	AllSold              Refusal = "sold-out"
 	QueueFull            Refusal = "queue-full"
+	TooSlow              Refusal = "too-slow"
 	Unavailable          Refusal = "unavailable"
 	Unauthorized         Refusal = "unauthorized"
 	SaleExists           Refusal = "sale-exists"
@@ -36,6 +37,7 @@ const (
 	Internal             Refusal = "internal"
 )
 
+// refusalText is what goes with a refusal for everybody alike.
 type refusalText struct {
 	status int
 	title  string
@@ -56,6 +58,7 @@ var refusals = map[Refusal]refusalText{
 	SalePaused:           {503, "The sale is paused"},
 	AllSold:              {409, "All units are sold"},
 	QueueFull:            {503, "The queue is full"},
+	TooSlow:              {503, "The wait would be too long"},
 	Unavailable:          {503, "The service cannot promise anything now"},
 	Unauthorized:         {401, "The operator's token is missing or wrong"},
 	SaleExists:           {409, "The sale exists already"},

@@ -1,0 +1,83 @@
+# Every target says what it does: make help.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+GO ?= go
+STORE ?= sqlite
+FUZZTIME ?= 20s
+BUYERS ?= 20000
+CONCURRENCY ?= 200
+# Where `make test` also writes its events as JSON lines; empty: nowhere.
+TESTJSON ?=
+
+WITH_POSTGRES = $(GO) run ./internal/withpostgres --
+TOOL = $(GO) tool -modfile=tools.mod
+GOLANGCI = $(GO) tool -modfile=lint.mod golangci-lint
+
+.PHONY: help
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## download modules, and install PostgreSQL where it is missing (root on Debian)
+	$(GO) mod download
+	$(GO) mod download -modfile=tools.mod
+	$(GO) mod download -modfile=lint.mod
+	$(WITH_POSTGRES) true
+
+.PHONY: build
+build: ## build bin/sluice
+	$(GO) build -o bin/sluice ./cmd/sluice
+
+.PHONY: run
+run: build ## run everything in one process with a demo sale; data in ./data
+	bin/sluice up --demo --data data
+
+.PHONY: demo
+demo: build ## a flash sale with a crowd of buyers; fails if it does not add up (STORE=sqlite|postgres BUYERS= CONCURRENCY=)
+	$(GO) build -o bin/crowd ./loadtest/crowd
+	$(if $(filter postgres,$(STORE)),$(WITH_POSTGRES)) loadtest/demo.sh $(STORE) --buyers $(BUYERS) --concurrency $(CONCURRENCY)
+
+.PHONY: test
+test: ## run all tests, with a private PostgreSQL and with real processes that are killed
+	$(WITH_POSTGRES) $(TOOL) gotestsum --format pkgname $(if $(TESTJSON),--jsonfile $(TESTJSON)) -- -timeout 10m ./...
+
+.PHONY: race
+race: ## run all tests but the kill tests with the race detector
+	$(WITH_POSTGRES) $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /faulttest$$)
+
+.PHONY: kill
+kill: ## run the kill tests ten times (SLUICE_FAULT_SEED repeats a run)
+	SLUICE_FAULT_RUNS=$${SLUICE_FAULT_RUNS:-10} $(WITH_POSTGRES) $(GO) test -count=1 -v -timeout 60m -run 'TestKill|TestBound' ./faulttest
+
+.PHONY: fuzz
+fuzz: ## fuzz every fuzz test for a short time (FUZZTIME=20s)
+	for package in $$($(GO) list ./...); do \
+		for name in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$name"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## run all benchmarks
+	$(WITH_POSTGRES) $(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+
+.PHONY: lint
+lint: ## check style, import rules and formatting
+	$(GO) vet ./...
+	$(GOLANGCI) run
+	@unformatted=$$($(TOOL) gofumpt -l .); [[ -z $$unformatted ]] || { echo "make fmt would change: $$unformatted"; exit 1; }
+
+.PHONY: deadcode
+deadcode: ## list functions that nothing reaches
+	$(TOOL) deadcode -test ./...
+
+.PHONY: fmt
+fmt: ## format the code and sort its imports
+	$(GOLANGCI) fmt
+
+.PHONY: clean
+clean: ## remove what was built, and the data of `make run`
+	rm -rf bin data coverage.out

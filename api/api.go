@@ -1,0 +1,94 @@
+// Package api holds the published contract of the operations API: its paths, bodies and a client. It decides nothing.
+package api
+
+import (
+	"time"
+
+	"sluice"
+)
+
+// Paths of the operations API. {id} stands for a sale or an order.
+const (
+	PathSales    = "/v1/sales"
+	PathOrders   = "/v1/orders"
+	PathAudit    = "/v1/audit"
+	PathFacts    = "/v1/doors/facts"
+	PathStatuses = "/v1/doors/statuses"
+)
+
+// ContentProblem is the media type of every error (RFC 9457).
+const ContentProblem = "application/problem+json"
+
+// Problem is an error as RFC 9457 has it, with the refusal as its reason.
+type Problem struct {
+	Type   string          `json:"type"`
+	Title  string          `json:"title"`
+	Status int             `json:"status"`
+	Detail string          `json:"detail,omitempty"`
+	Reason sluice.Refusal  `json:"reason"`
+	Order  *sluice.OrderID `json:"order,omitempty"`
+}
+
+// ProblemOf describes a refusal.
+func ProblemOf(e *sluice.Error) Problem {
+	return Problem{
+		Type: "urn:sluice:refusal:" + string(e.Refusal), Title: e.Refusal.Title(), Status: e.Refusal.Status(),
+		Detail: e.Detail, Reason: e.Refusal,
+	}
+}
+
+// NewSale is the body that creates a sale. What is left out takes the default.
+type NewSale struct {
+	ID            string           `json:"id"`
+	SKU           string           `json:"sku,omitempty"`
+	Stock         int64            `json:"stock"`
+	PerUserLimit  *int             `json:"per_user_limit,omitempty"`
+	StartsAt      time.Time        `json:"starts_at,omitzero"`
+	EndsAt        time.Time        `json:"ends_at,omitzero"`
+	PaymentWindow *sluice.Duration `json:"payment_window,omitempty"`
+	MaxAge        sluice.Duration  `json:"max_age,omitzero"`
+	CheckoutURL   string           `json:"checkout_url,omitempty"`
+	OverAdmission *float64         `json:"over_admission,omitempty"`
+}
+
+// Sale fills in the defaults.
+func (n NewSale) Sale() sluice.Sale {
+	return sluice.Sale{
+		ID: n.ID, SKU: n.SKU, Stock: n.Stock, StartsAt: n.StartsAt, EndsAt: n.EndsAt, MaxAge: n.MaxAge,
+		CheckoutURL:   n.CheckoutURL,
+		PerUserLimit:  or(n.PerUserLimit, sluice.DefaultPerUserLimit),
+		PaymentWindow: or(n.PaymentWindow, sluice.DefaultPaymentWindow),
+		OverAdmission: or(n.OverAdmission, sluice.DefaultOverAdmission),
+	}
+}
+
+func or[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+// TopUp is the body that adds units to a sale, or takes free ones away.
+type TopUp struct {
+	Units int64 `json:"units"`
+}
+
+// Pay is the body that pays an order.
+type Pay struct {
+	PaymentRef string `json:"payment_ref"`
+}
+
+// Facts is what doors poll: every sale, the store's time, and the drain rate that the worker is set to.
+type Facts struct {
+	sluice.Changes
+	DrainRate float64 `json:"drain_rate"` // orders a second; 0 for no limit
+}
+
+// Statuses is the body with which doors ask after orders.
+type Statuses struct {
+	Orders []sluice.OrderID `json:"orders"`
+}
+
+// MaxStatuses is the most orders that one question may name.
+const MaxStatuses = 1000

@@ -1,0 +1,130 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"sluice"
+)
+
+// Client talks to the operations API. Refusals come back as *sluice.Error; any other error means that nobody answered.
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// maxAnswerBytes bounds what the client reads of an answer.
+const maxAnswerBytes = 64 << 20
+
+// NewClient makes a client for an address such as 127.0.0.1:8081 or https://sluice.example. token may be empty.
+// Requests end with their context alone: give every call one with a deadline.
+func NewClient(address, token string) *Client {
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil
+	transport.MaxIdleConnsPerHost = 8
+	return &Client{base: strings.TrimSuffix(address, "/"), token: token, http: &http.Client{Transport: transport}}
+}
+
+// Close lets the client's connections go.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// CreateSale opens a sale.
+func (c *Client) CreateSale(ctx context.Context, n NewSale) (sale sluice.Sale, err error) {
+	return sale, c.do(ctx, http.MethodPost, PathSales, n, &sale)
+}
+
+// Sale reads a sale.
+func (c *Client) Sale(ctx context.Context, id string) (sale sluice.Sale, err error) {
+	return sale, c.do(ctx, http.MethodGet, salePath(id), nil, &sale)
+}
+
+// TopUp adds units to a sale.
+func (c *Client) TopUp(ctx context.Context, id string, units int64) (sale sluice.Sale, err error) {
+	return sale, c.do(ctx, http.MethodPost, salePath(id)+"/topup", TopUp{units}, &sale)
+}
+
+// EndSale closes a sale's admission.
+func (c *Client) EndSale(ctx context.Context, id string) (sale sluice.Sale, err error) {
+	return sale, c.do(ctx, http.MethodPost, salePath(id)+"/end", nil, &sale)
+}
+
+// Audit reads the ledger.
+func (c *Client) Audit(ctx context.Context) (audit sluice.Audit, err error) {
+	return audit, c.do(ctx, http.MethodGet, PathAudit, nil, &audit)
+}
+
+// Facts reads what doors poll.
+func (c *Client) Facts(ctx context.Context) (facts sluice.Changes, drainRate float64, err error) {
+	var f Facts
+	err = c.do(ctx, http.MethodGet, PathFacts, nil, &f)
+	return f.Changes, f.DrainRate, err
+}
+
+// Statuses reads the settled orders among ids, MaxStatuses at most.
+func (c *Client) Statuses(ctx context.Context, ids []sluice.OrderID) (changes sluice.Changes, err error) {
+	return changes, c.do(ctx, http.MethodPost, PathStatuses, Statuses{ids}, &changes)
+}
+
+func salePath(id string) string { return PathSales + "/" + url.PathEscape(id) }
+
+func (c *Client) do(ctx context.Context, method, path string, body, answer any) (err error) {
+	req, err := c.request(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the worker: %w", err)
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes))
+	if err != nil {
+		return fmt.Errorf("read the worker's answer to %s %s: %w", method, path, err)
+	}
+	if res.StatusCode >= http.StatusMultipleChoices {
+		return problemError(res, b)
+	}
+	if err := json.Unmarshal(b, answer); err != nil {
+		return fmt.Errorf("read the worker's answer to %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+func (c *Client) request(ctx context.Context, method, path string, body any) (*http.Request, error) {
+	var in io.Reader = http.NoBody
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		in = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, in)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", c.base, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	return req, nil
+}
+
+func problemError(res *http.Response, body []byte) error {
+	var p Problem
+	if err := json.Unmarshal(body, &p); err != nil || p.Reason == "" {
+		return fmt.Errorf("the worker answered %s", res.Status)
+	}
+	return &sluice.Error{Refusal: p.Reason, Detail: p.Detail}
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"sluice"
+	"sluice/api"
+	"sluice/config"
+	"sluice/ingress"
+	"sluice/journal"
+	"sluice/queue"
+)
+
+func ingressCommand() *cobra.Command {
+	return serviceCommand("ingress", "Run a front door; several share one nsqd, each with its share of the bound",
+		"  sluice ingress --id door-1 --bound 5000 --nsqd 127.0.0.1:4150 --worker 127.0.0.1:8081 --id-key id.key",
+		[]string{"listen", "id", "bound", "max-wait", "nsqd", "nsqd-http", "worker", "data", "id-key", "admin-token-file", "batch", "disk-floor", "metrics"},
+		func(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+			l, err := listen(cfg.Listen, "listen")
+			if err != nil {
+				return err
+			}
+			log.Info("front door", "url", "http://"+l.Addr().String())
+			registry := newRegistry()
+			parts := []part{ingressPart(cfg, cfg.NSQD, nsqdHTTP(cfg.NSQDHTTP, cfg.NSQD), cfg.Worker, l, registry, log)}
+			if cfg.Metrics != "" {
+				ml, err := listen(cfg.Metrics, "metrics")
+				if err != nil {
+					return errors.Join(err, l.Close())
+				}
+				parts = append(parts, metricsPart(ml, registry))
+			}
+			return runParts(ctx, parts...)
+		})
+}
+
+// metricsPart serves a door's metrics apart from its buyers.
+func metricsPart(l net.Listener, registry *prometheus.Registry) part {
+	return part{"metrics", func(ctx context.Context) error {
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+		srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+		stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+		defer stop()
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}}
+}
+
+// doorParts are what a door is wired from; they close in the reverse order.
+type doorParts struct {
+	journal *journal.Journal
+	carrier *queue.Carrier
+	worker  *api.Client
+	door    *ingress.Door
+}
+
+// ingressPart runs a front door.
+func ingressPart(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, l net.Listener, registry *prometheus.Registry, log *slog.Logger) part {
+	log = log.With("part", "ingress")
+	return part{"ingress", func(ctx context.Context) error {
+		p, err := wireDoor(cfg, nsqd, nsqdHTTP, workerAddr, registry, log)
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		served := serveDoor(ctx, p, cfg, nsqd, l, log)
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		if err := p.carrier.Stop(stop); err != nil {
+			log.Info("orders stay in the journal until the next start", "reason", err)
+		}
+		p.worker.Close()
+		return errors.Join(served, p.journal.Close())
+	}}
+}
+
+// wireDoor makes a door and what it stands on.
+func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *prometheus.Registry, log *slog.Logger) (*doorParts, error) {
+	keys, err := loadIDKey(cfg)
+	if err != nil {
+		return nil, err
+	}
+	token, err := readToken(cfg)
+	if err != nil {
+		return nil, err
+	}
+	p := &doorParts{worker: api.NewClient(workerAddr, token)}
+	p.journal, err = journal.Open(journal.Options{
+		Dir: inData(cfg, "journal"), MinFreeBytes: uint64(cfg.DiskFloor) << 20, Logger: log,
+		Fatal: func(err error) {
+			log.Error("the journal can't be trusted any more; ending", "error", err)
+			os.Exit(exitFailed)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.carrier, err = queue.NewCarrier(queue.CarrierConfig{
+		Addr: nsqd, HTTP: nsqdHTTP, MaxPending: cfg.Bound, Logger: log,
+		Sent:  func(ids []sluice.OrderID, incarnation uint64) { p.door.Sent(ids, incarnation) },
+		Doubt: func(ids []sluice.OrderID) { p.door.Doubt(ids) },
+	})
+	if err != nil {
+		return nil, errors.Join(err, p.journal.Close())
+	}
+	dc := ingress.DefaultConfig()
+	dc.Bound, dc.MinBound, dc.MaxWait = int64(cfg.Bound), int64(2*cfg.Batch), cfg.MaxWait
+	p.door, err = ingress.New(dc, ingress.Parts{
+		Keys: keys, Journal: p.journal, Carrier: p.carrier, Truth: p.worker, Logger: log, Metrics: registry,
+	})
+	if err != nil {
+		return nil, errors.Join(err, p.carrier.Stop(context.Background()), p.journal.Close())
+	}
+	return p, nil
+}
+
+// serveDoor serves buyers until ctx ends. The door is informed, and so open, once the queue has its channels.
+func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string, l net.Listener, log *slog.Logger) error {
+	consumer, err := outcomesConsumer(p.door, cfg.ID, nsqd, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	background, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	consumer.Start(background)
+	wg.Go(func() { p.carrier.Run(background) })
+	wg.Go(func() {
+		waitForQueue(background, nsqd, log)
+		p.door.Run(background)
+	})
+
+	server := p.door.Server()
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err = <-failed:
+		p.door.Close()
+	case <-ctx.Done():
+		p.door.Close()
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if e := server.ShutdownWithContext(limited); e != nil {
+			log.Info("connections were cut at shutdown", "reason", e)
+		}
+		err = <-failed
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	err = errors.Join(err, consumer.Stop(limited))
+	stop(errTold)
+	wg.Wait()
+	return err
+}
+
+// outcomesConsumer hears what became of orders, on a channel of this door's own.
+func outcomesConsumer(door *ingress.Door, id, nsqd string, log *slog.Logger) (*queue.Consumer, error) {
+	channel, err := queue.DoorChannel(id)
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("id: %w", err)}
+	}
+	return queue.NewConsumer(queue.ConsumerConfig{
+		Addr: nsqd, Topic: queue.TopicOutcomes, Channel: channel, MaxInFlight: 64, MaxBatch: 32, Logger: log,
+		Handle: func(ctx context.Context, batch []*queue.Message) { hearOutcomes(ctx, door, batch, log) },
+	})
+}
+
+// hearOutcomes finishes messages once the door has their news on disk. One that can't be read is dropped: the door
+// asks after the orders by itself.
+func hearOutcomes(ctx context.Context, door *ingress.Door, batch []*queue.Message, log *slog.Logger) {
+	news := make([]sluice.Changes, 0, len(batch))
+	for _, m := range batch {
+		c, err := queue.DecodeChanges(m.Body)
+		if err != nil {
+			log.Warn("a message of outcomes can't be read", "error", err)
+			continue
+		}
+		news = append(news, c)
+	}
+	if err := door.Hear(ctx, news...); err != nil {
+		for _, m := range batch {
+			m.Requeue(time.Second)
+		}
+		return
+	}
+	for _, m := range batch {
+		m.Finish()
+	}
+}

@@ -1,0 +1,123 @@
+// Command sluice runs the service that a shop puts in front of a flash sale, its parts, and the tools of its operators.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	klog "github.com/go-kratos/kratos/v2/log"
+	"github.com/spf13/cobra"
+
+	"sluice/config"
+)
+
+// Exit statuses.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "sluice:", err)
+	os.Exit(exitStatus(err))
+}
+
+func exitStatus(err error) int {
+	if _, ok := errors.AsType[*config.Error](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// usageError is a command line that can't be understood.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sluice",
+		Short: "Answers every buyer of a flash sale at once, and never sells a unit twice",
+		Long: "sluice stands in front of a shop's flash sale: it answers every buyer at once, admits orders up to an exact\n" +
+			"bound, and settles them at a pace that the database can take. Nothing that it promised is lost.",
+		Example:       "  sluice up --demo\n  sluice sale create spring --stock 1000\n  sluice audit",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+	})
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.AddCommand(upCommand(), nsqdCommand(), workerCommand(), ingressCommand(), saleCommand(), auditCommand())
+	return cmd
+}
+
+// usageArgs makes a mistake in the arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return &usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// serviceCommand makes a verb that loads its configuration and runs until it is told to stop.
+func serviceCommand(use, short, example string, keys []string, run func(ctx context.Context, cfg config.Config, log *slog.Logger) error) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Example: example,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := config.Load(c.Flags())
+			if err != nil {
+				return err
+			}
+			return run(c.Context(), cfg, newLogger(cfg))
+		},
+	}
+	config.Flags(cmd.Flags(), append(keys, "log-format", "log-verbose")...)
+	cmd.Flags().SortFlags = false
+	return cmd
+}
+
+func newLogger(cfg config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if cfg.LogVerbose {
+		options.Level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, options))
+	if cfg.LogFormat == "json" {
+		logger = slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	klog.SetLogger(kratosLog{logger})
+	return logger
+}
+
+// kratosLog passes on what Kratos' transports log: they write to its global logger.
+type kratosLog struct{ to *slog.Logger }
+
+func (k kratosLog) Log(level klog.Level, keyvals ...any) error {
+	to := slog.LevelDebug // its "server listening" and the like are told better elsewhere
+	if level > klog.LevelInfo {
+		to = slog.LevelWarn
+	}
+	k.to.Log(context.Background(), to, "kratos", keyvals...)
+	return nil
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice"
+	"sluice/api"
+	"sluice/config"
+)
+
+func upCommand() *cobra.Command {
+	return serviceCommand("up", "Run everything in one process, on embedded parts",
+		"  sluice up --demo\n  sluice up --store postgres://shop@127.0.0.1/shop --bound 20000 --drain-rate 2000",
+		[]string{"listen", "admin", "data", "store", "bound", "max-wait", "drain-rate", "batch", "id-key", "admin-token-file", "id", "disk-floor", "demo"},
+		up)
+}
+
+// up is the parts composed: the same wiring as each has alone, in the order in which they stand on each other.
+func up(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	admin, err := listenAdmin(cfg)
+	if err != nil {
+		return err
+	}
+	door, err := listen(cfg.Listen, "listen")
+	if err != nil {
+		return errors.Join(err, admin.Close())
+	}
+	nsqd, err := startNSQD(cfg, "127.0.0.1:0", "127.0.0.1:0", inData(cfg, "nsqd"), log)
+	if err != nil {
+		return errors.Join(err, admin.Close(), door.Close())
+	}
+	registry := newRegistry()
+	parts := []part{
+		nsqdPart(nsqd),
+		workerPart(cfg, nsqd.Addr(), admin, registry, log),
+		ingressPart(cfg, nsqd.Addr(), nsqd.HTTPAddr(), admin.Addr().String(), door, registry, log),
+	}
+	log.Info("sluice is up", "door", "http://"+door.Addr().String(), "operations", "http://"+admin.Addr().String(), "data", cfg.Data)
+	if cfg.Demo {
+		parts = append(parts, demoPart(cfg, admin.Addr(), door.Addr()))
+	}
+	return runParts(ctx, parts...)
+}
+
+// demoPart creates the sale "demo" once the worker is there, and says how to buy.
+func demoPart(cfg config.Config, admin, door net.Addr) part {
+	return part{"demo", func(ctx context.Context) error {
+		token, err := readToken(cfg)
+		if err != nil {
+			return err
+		}
+		client := api.NewClient(admin.String(), token)
+		defer client.Close()
+		if err := createDemo(ctx, client); err != nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			fmt.Printf(demoText, door, admin, door, door)
+		}
+		<-ctx.Done()
+		return nil
+	}}
+}
+
+func createDemo(ctx context.Context, client *api.Client) error {
+	limit, window := 1, sluice.Duration(0)
+	for ctx.Err() == nil {
+		_, err := client.CreateSale(ctx, api.NewSale{ID: "demo", SKU: "demo", Stock: 1000, PerUserLimit: &limit, PaymentWindow: &window})
+		if err == nil || sluice.RefusalOf(err) == sluice.SaleExists {
+			return nil
+		}
+		if r := sluice.RefusalOf(err); r != sluice.Internal && r != sluice.Unavailable {
+			return fmt.Errorf("create the sale demo: %w", err)
+		}
+		pause(ctx, 100*time.Millisecond) // the worker is not there yet
+	}
+	return nil
+}
+
+const demoText = `
+The sale "demo" is open: 1,000 units, one a buyer.
+
+  front door   http://%s
+  operations   http://%s   (sluice audit, sluice sale get demo, /metrics)
+
+Buy one, then see what became of it:
+
+  curl -s http://%s/v1/sales/demo/orders -H 'Content-Type: application/json' -d '{"user":"alice","quantity":1}'
+  curl -s 'http://%s/v1/orders/ORDER?wait=5s'
+
+`

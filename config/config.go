@@ -1,0 +1,196 @@
+// Package config turns defaults, a file, the environment and flags into one typed, validated Config. It never guesses:
+// an unknown key or a value out of range is an error that names the key, the value, where it came from and what is allowed.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// Config is every setting of every part; a part reads what it needs.
+type Config struct {
+	Listen     string        // the part's own address
+	Admin      string        // operations API
+	Metrics    string        // Prometheus metrics of a door that runs alone; empty: none
+	Data       string        // folder of everything that must outlive the process
+	Store      string        // "sqlite" or a postgres:// URL
+	NSQD       string        // nsqd's TCP address
+	NSQDHTTP   string        // nsqd's HTTP address; empty: the port after the TCP port
+	Worker     string        // address of the operations API that a door asks
+	ID         string        // a door's name
+	IDKey      string        // file with the key of order ids
+	TokenFile  string        // file with the operations API's bearer token
+	Bound      int           // most outstanding orders of a door
+	MaxWait    time.Duration // longest wait to admit for; 0: any
+	DrainRate  int           // orders a second; 0: no limit
+	Batch      int           // most orders in one transaction
+	DiskFloor  int           // MiB of free disk below which a door stops admitting
+	Demo       bool          // create the sale "demo"
+	LogFormat  string        // "text" or "json"
+	LogVerbose bool          // log debug events too
+}
+
+// Error says what is wrong with a setting. Such errors are usage errors.
+type Error struct{ text string }
+
+func (e *Error) Error() string { return e.text }
+
+func wrong(format string, args ...any) error { return &Error{fmt.Sprintf(format, args...)} }
+
+// envPrefix begins the name of every environment variable: max-wait is SLUICE_MAX_WAIT.
+const envPrefix = "SLUICE"
+
+// EnvName is the environment variable of a key.
+func EnvName(key string) string {
+	return envPrefix + "_" + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
+}
+
+// Flags adds a flag for each key, and --config. A key may be followed by "=" and the default that it has here.
+func Flags(fs *pflag.FlagSet, keys ...string) {
+	for _, key := range keys {
+		key, standard, differs := strings.Cut(key, "=")
+		s := find(key)
+		if differs {
+			s.standard = standard
+		}
+		usage := s.help + " (env " + EnvName(key) + ")"
+		if s.kind == kindBool {
+			fs.Bool(key, s.standard == "true", usage)
+		} else {
+			fs.Var(&text{value: s.standard, kind: s.kind}, key, usage)
+		}
+	}
+	fs.String("config", "", "YAML file with any of these as keys (env "+EnvName("config")+"; default "+defaultFile()+" if it exists)")
+}
+
+// text is a flag that keeps what was typed: Load reads values from every source alike.
+type text struct {
+	value string
+	kind  kind
+}
+
+func (t *text) String() string     { return t.value }
+func (t *text) Set(v string) error { t.value = v; return nil }
+func (t *text) Type() string       { return string(t.kind) }
+
+// Load merges flags over environment over file over defaults and checks every value.
+func Load(fs *pflag.FlagSet) (Config, error) {
+	v := viper.New()
+	v.SetEnvPrefix(envPrefix)
+	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
+	v.AutomaticEnv()
+	for _, s := range settings {
+		v.SetDefault(s.key, s.standard)
+	}
+	fs.VisitAll(func(f *pflag.Flag) { v.SetDefault(f.Name, f.DefValue) })
+	if err := readFile(v, fs); err != nil {
+		return Config{}, err
+	}
+	if err := v.BindPFlags(fs); err != nil {
+		return Config{}, err
+	}
+	var c Config
+	for _, s := range settings {
+		if err := s.set(&c, strings.TrimSpace(v.GetString(s.key))); err != nil {
+			return Config{}, wrong("%s %q (from %s): %v", s.key, redacted(v.GetString(s.key)), source(v, fs, s.key), err)
+		}
+	}
+	return c, nil
+}
+
+// readFile reads the configuration file, if one is named or lies at its place.
+func readFile(v *viper.Viper, fs *pflag.FlagSet) error {
+	named := os.Getenv(EnvName("config"))
+	if f := fs.Lookup("config"); f != nil && f.Changed {
+		named = f.Value.String()
+	}
+	file := named
+	if file == "" {
+		file = defaultFile()
+		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+	}
+	v.SetConfigFile(file)
+	v.SetConfigType("yaml")
+	if err := v.ReadInConfig(); err != nil {
+		return wrong("config file %s: %v", file, err)
+	}
+	return unknownKeys(v, file)
+}
+
+func unknownKeys(v *viper.Viper, file string) error {
+	for _, key := range v.AllKeys() {
+		if v.InConfig(strings.SplitN(key, ".", 2)[0]) && !slices.ContainsFunc(settings, func(s setting) bool { return s.key == key }) {
+			return wrong("config file %s: %q is not a key; want one of %s", file, key, strings.Join(Keys(), ", "))
+		}
+	}
+	return nil
+}
+
+// redacted hides the password of what may be a database URL.
+func redacted(text string) string {
+	if u, err := url.Parse(text); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return text
+}
+
+// source tells a person where a value came from.
+func source(v *viper.Viper, fs *pflag.FlagSet, key string) string {
+	if f := fs.Lookup(key); f != nil && f.Changed {
+		return "--" + key
+	}
+	if _, ok := os.LookupEnv(EnvName(key)); ok {
+		return EnvName(key)
+	}
+	if v.InConfig(key) {
+		return v.ConfigFileUsed()
+	}
+	return "the default"
+}
+
+// Keys lists every key.
+func Keys() []string {
+	keys := make([]string, len(settings))
+	for i := range settings {
+		keys[i] = settings[i].key
+	}
+	return keys
+}
+
+func find(key string) setting {
+	i := slices.IndexFunc(settings, func(s setting) bool { return s.key == key })
+	if i < 0 {
+		panic("config: no setting " + key) // a programming error, seen by the first test
+	}
+	return settings[i]
+}
+
+// defaultFile is where the XDG base directory specification puts it.
+func defaultFile() string {
+	if dir, err := os.UserConfigDir(); err == nil {
+		return filepath.Join(dir, "sluice", "sluice.yaml")
+	}
+	return filepath.Join("/etc", "sluice", "sluice.yaml")
+}
+
+// defaultData is where the XDG base directory specification puts data.
+func defaultData() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "sluice")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "share", "sluice")
+	}
+	return filepath.Join("/var", "lib", "sluice")
+}

@@ -1,0 +1,152 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// kind is how --help names a value.
+type kind string
+
+const (
+	kindAddress  kind = "host:port"
+	kindFolder   kind = "dir"
+	kindFile     kind = "file"
+	kindNumber   kind = "n"
+	kindDuration kind = "duration"
+	kindName     kind = "name"
+	kindBool     kind = "bool"
+)
+
+// setting is one key: its default, its meaning, and how its text becomes a field of Config.
+type setting struct {
+	key      string
+	kind     kind
+	standard string
+	help     string
+	set      func(c *Config, text string) error
+}
+
+const maxOrders = 10_000_000
+
+var settings = []setting{
+	{"listen", kindAddress, "127.0.0.1:8080", "address to serve", address(func(c *Config) *string { return &c.Listen })},
+	{"admin", kindAddress, "127.0.0.1:8081", "address of the operations API", address(func(c *Config) *string { return &c.Admin })},
+	{"metrics", kindAddress, "", "address of Prometheus metrics; empty: none", optionalAddress(func(c *Config) *string { return &c.Metrics })},
+	{"data", kindFolder, defaultData(), "folder for everything that must outlive the process", required(func(c *Config) *string { return &c.Data })},
+	{"store", kindName, "sqlite", "inventory: sqlite, or a postgres:// URL", setStore},
+	{"nsqd", kindAddress, "127.0.0.1:4150", "nsqd's TCP address", address(func(c *Config) *string { return &c.NSQD })},
+	{"nsqd-http", kindAddress, "", "nsqd's HTTP address; empty: the port after the TCP one", optionalAddress(func(c *Config) *string { return &c.NSQDHTTP })},
+	{"worker", kindAddress, "127.0.0.1:8081", "address of the worker's operations API", address(func(c *Config) *string { return &c.Worker })},
+	{"id", kindName, "door-1", "this door's name; no two doors share one", required(func(c *Config) *string { return &c.ID })},
+	{"id-key", kindFile, "", "file with the key of order ids, shared by all doors; empty: made in the data folder", optional(func(c *Config) *string { return &c.IDKey })},
+	{"admin-token-file", kindFile, "", "file with the bearer token of the operations API; needed beyond loopback", optional(func(c *Config) *string { return &c.TokenFile })},
+	{"bound", kindNumber, "10000", "most outstanding orders of this door", number(1, maxOrders, func(c *Config) *int { return &c.Bound })},
+	{"max-wait", kindDuration, "30s", "longest wait in the queue to admit for; 0s: any", duration(0, time.Hour, func(c *Config) *time.Duration { return &c.MaxWait })},
+	{"drain-rate", kindNumber, "0", "orders a second to settle; 0: as fast as the store", number(0, 1_000_000, func(c *Config) *int { return &c.DrainRate })},
+	{"batch", kindNumber, "256", "most orders in one transaction", number(1, 1000, func(c *Config) *int { return &c.Batch })},
+	{"disk-floor", kindNumber, "256", "MiB of free disk below which a door stops admitting; 0: none", number(0, 1<<20, func(c *Config) *int { return &c.DiskFloor })},
+	{"demo", kindBool, "false", "create the sale \"demo\": 1,000 units, one a buyer, paid at once", boolean(func(c *Config) *bool { return &c.Demo })},
+	{"log-format", kindName, "text", "text or json", oneOf([]string{"text", "json"}, func(c *Config) *string { return &c.LogFormat })},
+	{"log-verbose", kindBool, "false", "log debug events too", boolean(func(c *Config) *bool { return &c.LogVerbose })},
+}
+
+func optional(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		*field(c) = text
+		return nil
+	}
+}
+
+func required(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		if text == "" {
+			return errors.New("it must not be empty")
+		}
+		*field(c) = text
+		return nil
+	}
+}
+
+func address(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		_, port, err := net.SplitHostPort(text)
+		if err != nil {
+			return errors.New("want host:port, such as 127.0.0.1:8080")
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return fmt.Errorf("port %d: want 0 to 65535", n)
+		}
+		*field(c) = text
+		return nil
+	}
+}
+
+func optionalAddress(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		if text == "" {
+			return nil
+		}
+		return address(field)(c, text)
+	}
+}
+
+func number(least, most int, field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("want a whole number from %d to %d", least, most)
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func duration(least, most time.Duration, field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		d, err := time.ParseDuration(text)
+		if err != nil || d < least || d > most {
+			return fmt.Errorf("want a duration from %v to %v, such as 30s", least, most)
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func boolean(field func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return errors.New("want true or false")
+		}
+		*field(c) = b
+		return nil
+	}
+}
+
+func oneOf(allowed []string, field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		for _, a := range allowed {
+			if text == a {
+				*field(c) = text
+				return nil
+			}
+		}
+		return fmt.Errorf("want one of %s", strings.Join(allowed, ", "))
+	}
+}
+
+// SQLite is the value of store that means the embedded database.
+const SQLite = "sqlite"
+
+func setStore(c *Config, text string) error {
+	if text != SQLite && !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
+		return errors.New("want sqlite, or a URL that begins with postgres://")
+	}
+	c.Store = text
+	return nil
+}

@@ -1,0 +1,156 @@
+package faulttest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	rushTime = 90 * time.Second // the most that a rush may take, faults included
+	saleID   = "rush"
+)
+
+// scene is what one run of a story happens in.
+type scene struct {
+	t      *testing.T
+	store  store
+	dir    string
+	random *rand.Rand
+}
+
+// everywhere runs a story on both databases, SLUICE_FAULT_RUNS times, each time with a seed of its own that a failure
+// prints and SLUICE_FAULT_SEED repeats.
+func everywhere(t *testing.T, story func(scene)) {
+	t.Helper()
+	for _, name := range []string{"sqlite", "postgres"} {
+		for run := range knob(t, "SLUICE_FAULT_RUNS", 1) {
+			t.Run(fmt.Sprintf("%s/%d", name, run+1), func(t *testing.T) {
+				seed := knob(t, "SLUICE_FAULT_SEED", int(time.Now().UnixNano()%1e9)) + run
+				t.Logf("SLUICE_FAULT_SEED=%d", seed)
+				dir := t.TempDir()
+				s := store{name: name, flag: "sqlite", dir: filepath.Join(dir, "store")}
+				if name == "postgres" {
+					s.flag = postgres(t) // made before any part: it is dropped after the last one is dead
+				}
+				story(scene{t: t, store: s, dir: dir, random: rand.New(rand.NewPCG(uint64(seed), 0))})
+			})
+		}
+	}
+}
+
+// between is a seeded number of accepted orders from low to high.
+func between(random *rand.Rand, low, high int64) int64 { return low + random.Int64N(high-low+1) }
+
+// rushWith lets the buyers in while the faults happen, and waits for both.
+func rushWith(t *testing.T, b *buyers, faults func(ctx context.Context)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), rushTime)
+	defer cancel()
+	var rush sync.WaitGroup
+	rush.Go(func() { b.rush(ctx) })
+	faults(ctx)
+	rush.Wait()
+}
+
+// await waits until so many orders have been accepted.
+func await(ctx context.Context, t *testing.T, b *buyers, mark <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-mark:
+	case <-ctx.Done():
+		t.Errorf("only %d orders were accepted in time for the next fault", b.accepted.Load())
+	}
+}
+
+// P3, P1, P2, P5: kill -9 of everything at once, while orders are being accepted, journalled, carried and settled.
+// The drain rate is low, so that hundreds of promises are open at that moment.
+func TestKill_UpInTheMiddleOfPurchases(t *testing.T) {
+	everywhere(t, func(s scene) {
+		t := s.t
+		const stock, count = 1000, 5000
+		door, admin := freeAddress(t), freeAddress(t)
+		up := launch(t, s.dir, "up", "up", "--listen", door, "--admin", admin, "--data", s.store.dir, "--store", s.store.flag,
+			"--bound", "5000", "--drain-rate", "500", "--id-key", idKeyFile(t, s.dir))
+		openSale(t, door, admin, saleID, stock)
+
+		b := newBuyers(door, saleID, count, 64, 2500)
+		at := between(s.random, stock*20/100, stock*80/100)
+		mark := b.whenAccepted(at)
+		rushWith(t, b, func(ctx context.Context) {
+			await(ctx, t, b, mark)
+			up.kill(t)
+			t.Logf("killed after %d accepted orders", at)
+			up.start(t)
+		})
+		ready(t, door)
+		judge(t, b, admin, s.store)
+	})
+}
+
+// P3 again, with the parts as processes of their own and each of them killed in turn under load.
+func TestKill_EachPartInTurn(t *testing.T) {
+	everywhere(t, func(s scene) {
+		t := s.t
+		const stock, count = 3000, 5000
+		p := launchParts(t, s, "5000", "--drain-rate", "1000")
+		openSale(t, p.door, p.admin, saleID, stock)
+
+		b := newBuyers(p.door, saleID, count, 64, 800)
+		faults := []struct {
+			what  string
+			at    int64
+			fault func()
+		}{
+			{"ingress", between(s.random, 300, 700), func() { p.ingress.kill(t); p.ingress.start(t) }},
+			{"nsqd", between(s.random, 900, 1200), func() { p.nsqd.kill(t); p.nsqd.start(t) }},
+			{"nsqd, its data directory deleted", between(s.random, 1500, 1800), func() {
+				p.nsqd.kill(t)
+				if err := os.RemoveAll(p.nsqdDir); err != nil {
+					t.Error(err)
+				}
+				p.nsqd.start(t)
+			}},
+			{"worker", between(s.random, 2100, 2500), func() { p.worker.kill(t); p.worker.start(t) }},
+		}
+		marks := make([]<-chan struct{}, len(faults))
+		for i, f := range faults {
+			marks[i] = b.whenAccepted(f.at)
+		}
+		rushWith(t, b, func(ctx context.Context) {
+			for i, f := range faults {
+				await(ctx, t, b, marks[i])
+				f.fault()
+				t.Logf("killed after %d accepted orders: %s", f.at, f.what)
+			}
+		})
+		ready(t, p.door)
+		judge(t, b, p.admin, s.store)
+	})
+}
+
+// parts are the service as three processes.
+type parts struct {
+	door, admin           string
+	nsqd, worker, ingress *process
+	nsqdDir               string
+}
+
+func launchParts(t *testing.T, s scene, bound string, workerFlags ...string) parts {
+	t.Helper()
+	dir := s.dir
+	key, nsqd := idKeyFile(t, dir), freeAddress(t)
+	p := parts{door: freeAddress(t), admin: freeAddress(t), nsqdDir: filepath.Join(dir, "nsqd")}
+	p.nsqd = launch(t, dir, "nsqd", "nsqd", "--listen", nsqd, "--data", p.nsqdDir)
+	p.worker = launch(t, dir, "worker", append([]string{
+		"worker", "--nsqd", nsqd, "--admin", p.admin, "--store", s.store.flag, "--data", s.store.dir, "--id-key", key,
+	}, workerFlags...)...)
+	p.ingress = launch(t, dir, "ingress", "ingress", "--listen", p.door, "--nsqd", nsqd, "--worker", p.admin,
+		"--id", "door-1", "--bound", bound, "--data", filepath.Join(dir, "door"), "--id-key", key)
+	return p
+}

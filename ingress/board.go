@@ -1,0 +1,136 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice"
+)
+
+var errUninformed = errors.New("no worker has told this door of its sales yet")
+
+// board is what the door knows of the sales: the newest facts of each, and the store's clock. Readers never wait.
+type board struct {
+	sales atomic.Pointer[map[string]*listing]
+	clock atomic.Pointer[clock]
+	rate  atomic.Uint64 // float64 bits: what the workers' drain rate is set to
+
+	mu sync.Mutex // writers of sales
+}
+
+// listing is one sale's place on the board.
+type listing struct{ facts atomic.Pointer[facts] }
+
+// facts are a sale as it stood; heard is when this door learned that it still stands so.
+type facts struct {
+	sluice.Sale
+	heard time.Time
+}
+
+const factsFresh = time.Second
+
+func (f *facts) fresh(now time.Time) bool { return now.Sub(f.heard) <= factsFresh }
+
+// clock relates the store's time to this process's monotonic clock, so that a jump of the wall clock changes nothing.
+type clock struct {
+	local time.Time // carries a monotonic reading
+	store time.Time
+}
+
+// now is the store's time as far as the door can tell; false before the first word from a worker.
+func (b *board) now() (time.Time, bool) {
+	c := b.clock.Load()
+	if c == nil {
+		return time.Time{}, false
+	}
+	return c.store.Add(time.Since(c.local)), true
+}
+
+func (b *board) informed() bool { return b.clock.Load() != nil }
+
+func (b *board) setRate() float64 { return math.Float64frombits(b.rate.Load()) }
+
+// find answers what is known of a sale, or nil.
+func (b *board) find(sale []byte) *facts {
+	sales := b.sales.Load()
+	if sales == nil {
+		return nil
+	}
+	l := (*sales)[string(sale)]
+	if l == nil {
+		return nil
+	}
+	return l.facts.Load()
+}
+
+func (b *board) endedBefore(sale string, t time.Time) bool {
+	f := b.find([]byte(sale))
+	return f != nil && !f.EndsAt.IsZero() && f.EndsAt.Before(t)
+}
+
+// update takes in facts; older versions than the known ones are ignored.
+func (b *board) update(sales []sluice.Sale, heard time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known := b.sales.Load()
+	for i := range sales {
+		id := sales[i].ID
+		if known == nil || (*known)[id] == nil {
+			known = withSale(known, id)
+		}
+		l := (*known)[id]
+		if old := l.facts.Load(); old == nil || sales[i].Version >= old.Version {
+			l.facts.Store(&facts{Sale: sales[i], heard: heard})
+		}
+	}
+	if known != nil {
+		b.sales.Store(known)
+	}
+}
+
+func withSale(known *map[string]*listing, id string) *map[string]*listing {
+	next := make(map[string]*listing)
+	if known != nil {
+		maps.Copy(next, *known)
+	}
+	next[id] = &listing{}
+	return &next
+}
+
+// followFacts asks for all sales again and again: outcomes bring facts sooner, but they can be lost.
+func (d *Door) followFacts(ctx context.Context) {
+	const interval = 400 * time.Millisecond
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for failing := false; ; {
+		err := d.refreshFacts(ctx)
+		if (err != nil) != failing && ctx.Err() == nil {
+			failing = err != nil
+			d.Logger.Info("sale facts", "heard", !failing, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *Door) refreshFacts(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	asked := time.Now() // facts are at least as young as the question
+	changes, rate, err := d.Truth.Facts(ctx)
+	if err != nil {
+		return err
+	}
+	d.board.rate.Store(math.Float64bits(rate))
+	d.board.clock.Store(&clock{local: asked, store: changes.Now})
+	d.board.update(changes.Sales, asked)
+	return nil
+}

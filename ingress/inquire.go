@@ -1,0 +1,84 @@
+package ingress
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"sluice"
+)
+
+// inquiries collects orders that a buyer asked for and this door knows nothing new of. They are asked for in batches, at
+// a bounded pace: a rush of status reads must not reach the database.
+type inquiries struct {
+	mu      sync.Mutex
+	pending []sluice.OrderID
+	asked   [2]map[sluice.OrderID]struct{} // this period's and the last one's: not asked for again
+	turned  time.Time
+}
+
+const (
+	inquireEvery  = 100 * time.Millisecond
+	inquiryPeriod = 2 * time.Second
+	maxRemembered = 20_000
+)
+
+// add notes an order to ask for, unless it was asked for lately or too many are noted.
+func (q *inquiries) add(id sluice.OrderID, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now.Sub(q.turned) > inquiryPeriod {
+		q.asked[1], q.asked[0] = q.asked[0], make(map[sluice.OrderID]struct{})
+		q.turned = now
+	}
+	for _, asked := range q.asked {
+		if _, ok := asked[id]; ok {
+			return
+		}
+	}
+	if len(q.asked[0]) < maxRemembered && len(q.pending) < maxRemembered {
+		q.asked[0][id] = struct{}{}
+		q.pending = append(q.pending, id)
+	}
+}
+
+// take removes and returns the orders of one question.
+func (q *inquiries) take() []sluice.OrderID {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := min(len(q.pending), MaxInquiry)
+	ids := q.pending[:n:n]
+	q.pending = q.pending[n:]
+	return ids
+}
+
+// inquire asks what buyers want to know, a question every inquireEvery at most.
+func (d *Door) inquire(ctx context.Context) {
+	tick := time.NewTicker(inquireEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		ids := d.ask.take()
+		if len(ids) == 0 {
+			continue
+		}
+		d.askFor(ctx, ids)
+	}
+}
+
+// askFor hears the answer, if there is one. Nothing depends on it: who waits is answered with what is known.
+func (d *Door) askFor(ctx context.Context, ids []sluice.OrderID) {
+	asked, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	changes, err := d.Truth.Statuses(asked, ids)
+	if err == nil {
+		err = d.Hear(ctx, changes)
+	}
+	if err != nil {
+		d.metrics.inquiriesFailed.Inc()
+	}
+}

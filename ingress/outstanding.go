@@ -1,0 +1,55 @@
+package ingress
+
+import (
+	"sync"
+	"time"
+
+	"sluice"
+	"sluice/journal"
+)
+
+// outstanding is an admitted order until its outcome is known.
+type outstanding struct {
+	order  sluice.Order
+	commit *journal.Commit // nil where an earlier run of the door made the promise: durable already
+	place  uint64          // its number among all that were admitted
+
+	mu          sync.Mutex // guards what follows: how the order travels
+	phase       phase
+	incarnation uint64    // of the queue when it was sent
+	again       time.Time // not carried again before
+	tries       int
+}
+
+// phase says where an order is on its way to the workers.
+type phase int
+
+const (
+	promised phase = iota // on its way to the disk
+	carried               // the carrier has it
+	sent                  // the queue took it
+	doubtful              // the queue may or may not have it: ask before sending again
+)
+
+func (o *outstanding) durable() bool { return o.commit == nil || o.commit.Durable() }
+
+// moved notes a new phase, in a given life of the queue.
+func (o *outstanding) moved(p phase, incarnation uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.phase, o.incarnation = p, incarnation
+}
+
+// position is how many orders are before this one, itself included. It never grows while the order waits.
+func (d *Door) position(o *outstanding) int64 {
+	return max(1, int64(o.place)-int64(d.released.Load()))
+}
+
+// eta is how long an order at this position is likely to wait; 0 where nothing is known of the drain.
+func (d *Door) eta(position int64) time.Duration {
+	rate := d.drainRate()
+	if rate <= 0 {
+		return 0
+	}
+	return time.Duration(float64(position) / rate * float64(time.Second))
+}

@@ -1,0 +1,255 @@
+package ingress
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"sluice"
+	"sluice/limiter"
+)
+
+// place is the path of an order at the door: parse, identify, repeat?, sale gate, bound, journal, answer, carry.
+func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
+	r := requests.Get().(*request)
+	defer requests.Put(r)
+	if err := r.parse(ctx); err != nil {
+		d.refuseError(ctx, err)
+		return
+	}
+	facts := d.board.find(sale)
+	if facts == nil {
+		d.unknownSale(ctx)
+		return
+	}
+	if r.quantity > facts.PerUserLimit {
+		d.refuseError(ctx, sluice.Refuse(sluice.BadRequest, "quantity %d: this sale allows 1 to %d a buyer", r.quantity, facts.PerUserLimit))
+		return
+	}
+	who, err := d.identify(r, facts)
+	if err != nil {
+		d.brokenJournal(ctx, err)
+		return
+	}
+	if who.known.State != "" || who.waiting != nil {
+		d.repeat(ctx, r, facts, &who)
+		return
+	}
+	if v := limiter.Gate(d.storeNow(), &facts.Sale, facts.fresh(time.Now())); !v.Admitted() {
+		d.refuse(ctx, refusal{Verdict: v, startsAt: startOf(v, facts)})
+		return
+	}
+	if err := d.Journal.Admitting(); err != nil {
+		d.unavailable(ctx, nil, err.Error())
+		return
+	}
+	d.admit(ctx, r, facts, &who)
+}
+
+// identity is who asks for what, and what this door knows of it already.
+type identity struct {
+	id, first sluice.OrderID // first: the id of the first attempt
+	attempt   int
+	known     sluice.Status // settled, where its State is not empty
+	waiting   *outstanding  // not settled yet, where not nil
+}
+
+// identify derives the order's id. Without a key, buyer and sale are the key where the limit is one unit, and a repeat
+// after a rejection, expiry or cancellation is a new attempt; where the limit is more, every request is a new order.
+func (d *Door) identify(r *request, facts *facts) (who identity, err error) {
+	keyless := len(r.key) == 0
+	if keyless && facts.PerUserLimit > 1 {
+		r.key = appendRandomKey(r.key)
+		who.id = d.Keys.ID([]byte(facts.ID), r.user, r.key, 0)
+		who.first = who.id
+		return who, nil
+	}
+	r.name = append(r.name[:0], facts.ID...) // the sale's bytes, without a conversion that allocates
+	who.first = d.Keys.ID(r.name, r.user, r.key, 0)
+	who.id = who.first
+	if err = d.look(&who); err != nil || !keyless || !who.known.State.Retryable() {
+		return who, err
+	}
+	if who.attempt, err = d.Journal.Attempt(who.first); err != nil {
+		return who, err
+	}
+	if who.attempt > 0 {
+		who.id = d.Keys.ID(r.name, r.user, r.key, who.attempt)
+		if err = d.look(&who); err != nil || who.waiting != nil || (who.known.State != "" && !who.known.State.Retryable()) {
+			return who, err
+		}
+	}
+	who.attempt++
+	who.id = d.Keys.ID(r.name, r.user, r.key, who.attempt)
+	return who, d.look(&who)
+}
+
+// look finds what this door knows of who.id. Outstanding comes first: an order is settled before its credit goes back.
+func (d *Door) look(who *identity) (err error) {
+	who.known, who.waiting = sluice.Status{}, nil
+	if o, held := d.credits.Get(who.id); held {
+		who.waiting = o
+		return nil
+	}
+	who.known, _, err = d.Journal.Settled(who.id)
+	return err
+}
+
+func appendRandomKey(b []byte) []byte {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
+	return hex.AppendEncode(b, random[:])
+}
+
+// repeat answers an order that is in already, with its present status, however full the queue is.
+func (d *Door) repeat(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *identity) {
+	d.metrics.repeated.Inc()
+	units := who.known.Units
+	if who.waiting != nil {
+		if !d.awaitDisk(ctx, who.waiting) {
+			return
+		}
+		units = who.waiting.order.Quantity
+	}
+	if units != r.quantity && units > 0 {
+		d.refuse(ctx, refusal{
+			Verdict: sluice.Verdict{Refusal: sluice.IdempotencyMismatch}, order: &who.id,
+			detail: "the order with this key asks for another quantity",
+		})
+		return
+	}
+	if who.waiting != nil {
+		d.answerOrder(ctx, fasthttp.StatusOK, d.queuedView(who.waiting))
+		return
+	}
+	d.answerOrder(ctx, fasthttp.StatusOK, d.settledView(&who.known, facts))
+}
+
+// errSettled says that the order was settled while its credit was asked for.
+var errSettled = errors.New("settled already")
+
+// admit takes a credit, waits for the disk, answers and carries.
+func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *identity) {
+	bound := d.bound.Load()
+	o, taken, err := d.credits.Take(who.id, bound, func() (*outstanding, error) { return d.promise(r, facts, who) })
+	switch {
+	case errors.Is(err, errSettled):
+		d.repeat(ctx, r, facts, who)
+	case err != nil:
+		d.brokenJournal(ctx, err)
+	case taken == limiter.Full:
+		d.refuseFull(ctx, bound)
+	case taken == limiter.Present:
+		who.waiting = o
+		d.repeat(ctx, r, facts, who)
+	default:
+		if !d.awaitDisk(ctx, o) {
+			return // reconcile carries it once the disk has it
+		}
+		d.metrics.accepted.Inc()
+		d.answerOrder(ctx, fasthttp.StatusAccepted, d.queuedView(o))
+		d.carry(o)
+	}
+}
+
+// promise hands a new order to the journal. It runs under the credit's lock, where the last look at the journal is
+// exact: an order is outstanding or settled there, never neither.
+func (d *Door) promise(r *request, facts *facts, who *identity) (*outstanding, error) {
+	known, ok, err := d.Journal.Settled(who.id)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		who.known = known
+		return nil, errSettled
+	}
+	o := &outstanding{
+		order: sluice.Order{
+			ID: who.id, Sale: facts.ID, User: string(r.user), Key: string(r.key),
+			Attempt: who.attempt, Quantity: r.quantity, AcceptedAt: d.storeNow(),
+		},
+		again: time.Now().Add(d.cfg.Answer + time.Second),
+	}
+	if len(r.attributes) > 0 {
+		o.order.Attributes = append([]byte(nil), r.attributes...)
+	}
+	if o.commit, err = d.Journal.Append(&o.order, who.first); err != nil {
+		return nil, err
+	}
+	o.place = d.admitted.Add(1)
+	return o, nil
+}
+
+// awaitDisk waits until the order is durable. Where that takes too long it answers that the order's fate is unknown; the
+// credit stays out until it is known.
+func (d *Door) awaitDisk(ctx *fasthttp.RequestCtx, o *outstanding) bool {
+	if o.durable() {
+		return true
+	}
+	t := timers.Get().(*time.Timer)
+	t.Reset(d.cfg.Answer)
+	defer func() {
+		t.Stop()
+		timers.Put(t)
+	}()
+	select {
+	case <-o.commit.Done():
+		return true
+	case <-t.C:
+		d.unavailable(ctx, &o.order.ID, "the journal's disk did not answer in time; ask again with the same key")
+		return false
+	}
+}
+
+var timers = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}}
+
+// refuseFull says when there is likely to be room. A bound below the configured one comes from the longest wait.
+func (d *Door) refuseFull(ctx *fasthttp.RequestCtx, bound int64) {
+	reason := sluice.QueueFull
+	if bound < d.cfg.Bound {
+		reason = sluice.TooSlow
+	}
+	d.refuse(ctx, refusal{Verdict: sluice.Verdict{
+		Refusal:    reason,
+		RetryAfter: d.jitter(limiter.RetryWhenFull(d.credits.Outstanding(), d.drainRate())),
+	}})
+}
+
+func (d *Door) unknownSale(ctx *fasthttp.RequestCtx) {
+	if !d.board.informed() {
+		d.unavailable(ctx, nil, errUninformed.Error())
+		return
+	}
+	d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NoSuchSale}})
+}
+
+func (d *Door) brokenJournal(ctx *fasthttp.RequestCtx, err error) {
+	d.Logger.Error("journal", "error", err)
+	d.unavailable(ctx, nil, "the journal can't be read")
+}
+
+func (d *Door) jitter(wait time.Duration) time.Duration {
+	return limiter.Jitter(wait, mathrand.Float64())
+}
+
+// storeNow is the store's time as the door knows it; zero before the first word from a worker.
+func (d *Door) storeNow() time.Time {
+	now, _ := d.board.now()
+	return now
+}
+
+func startOf(v sluice.Verdict, f *facts) time.Time {
+	if v.Refusal == sluice.NotStarted {
+		return f.StartsAt
+	}
+	return time.Time{}
+}

@@ -1,0 +1,172 @@
+package ingress
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/valyala/fasthttp"
+
+	"sluice"
+	"sluice/limiter"
+)
+
+// Limits of a connection. A buyer who needs more is not a buyer.
+const (
+	readTimeout    = 10 * time.Second
+	writeTimeout   = maxWait + 10*time.Second // a long poll answers late
+	idleTimeout    = 75 * time.Second
+	headerBytes    = 8 << 10
+	maxConnections = 256 << 10
+)
+
+// Server is the fasthttp server of this door.
+func (d *Door) Server() *fasthttp.Server {
+	return &fasthttp.Server{
+		Name:                  "sluice",
+		Handler:               d.Handle,
+		ErrorHandler:          d.unreadable,
+		ReadTimeout:           readTimeout,
+		WriteTimeout:          writeTimeout,
+		IdleTimeout:           idleTimeout,
+		ReadBufferSize:        headerBytes,
+		MaxRequestBodySize:    maxBodyBytes,
+		Concurrency:           maxConnections,
+		CloseOnShutdown:       true,
+		NoDefaultContentType:  true,
+		SecureErrorLogMessage: true,
+		Logger:                quiet{d.Logger},
+	}
+}
+
+// quiet keeps a line for each broken connection out of the log: there is no bound on those.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Printf(format string, _ ...any) { q.log.Debug("fasthttp", "event", format) }
+
+var (
+	livez     = []byte("/livez")
+	readyz    = []byte("/readyz")
+	ordersAt  = []byte(ordersPath)
+	salesAt   = []byte("/v1/sales/")
+	ordersEnd = []byte("/orders")
+)
+
+// Handle answers one request. A request that makes it panic, a defect, must not end the door for everybody.
+func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
+	defer d.survive(ctx)
+	path := ctx.Path()
+	if order, ok := bytes.CutPrefix(path, ordersAt); ok {
+		if d.allowed(ctx, ctx.IsGet(), "GET") {
+			d.status(ctx, order)
+		}
+		return
+	}
+	if sale, ok := bytes.CutPrefix(path, salesAt); ok {
+		d.handleSale(ctx, sale)
+		return
+	}
+	switch {
+	case bytes.Equal(path, livez):
+		ctx.SetContentType("text/plain; charset=utf-8")
+		ctx.SetBodyString("alive\n")
+	case bytes.Equal(path, readyz):
+		d.readyz(ctx)
+	default:
+		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NotFound}})
+	}
+}
+
+// survive turns a panic into an answer. It is indeterminate for an order: the same key again tells.
+func (d *Door) survive(ctx *fasthttp.RequestCtx) {
+	if p := recover(); p != nil {
+		d.Logger.Error("a request panicked", "panic", p, "stack", string(debug.Stack()))
+		ctx.Response.Reset()
+		d.refuseError(ctx, sluice.Refuse(sluice.Internal, "this is a defect; ask again with the same key"))
+	}
+}
+
+func (d *Door) handleSale(ctx *fasthttp.RequestCtx, rest []byte) {
+	if sale, ok := bytes.CutSuffix(rest, ordersEnd); ok {
+		if d.allowed(ctx, ctx.IsPost(), "POST") {
+			d.place(ctx, sale)
+		}
+		return
+	}
+	if d.allowed(ctx, ctx.IsGet(), "GET") {
+		d.showSale(ctx, rest)
+	}
+}
+
+func (d *Door) allowed(ctx *fasthttp.RequestCtx, ok bool, methods string) bool {
+	if !ok {
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, methods)
+		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.MethodNotAllowed}})
+	}
+	return ok
+}
+
+func (d *Door) readyz(ctx *fasthttp.RequestCtx) {
+	if err := d.Ready(); err != nil {
+		d.unavailable(ctx, nil, err.Error())
+		return
+	}
+	ctx.SetContentType("text/plain; charset=utf-8")
+	ctx.SetBodyString("ready\n")
+}
+
+// saleView is a sale as a buyer may see it.
+type saleView struct {
+	Sale         string         `json:"sale"`
+	StartsAt     time.Time      `json:"starts_at,omitzero"`
+	EndsAt       time.Time      `json:"ends_at,omitzero"`
+	Open         bool           `json:"open"`
+	Reason       sluice.Refusal `json:"reason,omitempty"`
+	PerUserLimit int            `json:"per_user_limit"`
+	Now          time.Time      `json:"now"`
+}
+
+func (d *Door) showSale(ctx *fasthttp.RequestCtx, sale []byte) {
+	f := d.board.find(sale)
+	if f == nil {
+		d.unknownSale(ctx)
+		return
+	}
+	now := d.storeNow()
+	verdict := limiter.Gate(now, &f.Sale, f.fresh(time.Now()))
+	body, err := json.Marshal(saleView{
+		Sale: f.ID, StartsAt: f.StartsAt, EndsAt: f.EndsAt, PerUserLimit: f.PerUserLimit, Now: now,
+		Open: verdict.Admitted(), Reason: verdict.Refusal,
+	})
+	if err != nil {
+		d.refuseError(ctx, sluice.Refuse(sluice.Internal, "write the sale: %v", err))
+		return
+	}
+	ctx.SetContentType(contentAnswer)
+	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "public, max-age=1")
+	ctx.Response.SetBodyRaw(body)
+}
+
+// unreadable answers a request that fasthttp could not read: too large, too slow or not HTTP.
+func (d *Door) unreadable(ctx *fasthttp.RequestCtx, err error) {
+	r := sluice.Refuse(sluice.BadRequest, "this is not an HTTP request that can be understood")
+	if _, small := errors.AsType[*fasthttp.ErrSmallBuffer](err); small {
+		r = sluice.Refuse(sluice.TooLarge, "the header is over %d bytes", headerBytes)
+	} else if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+		r = sluice.Refuse(sluice.TooLarge, "the body is over %d bytes", maxBodyBytes)
+	} else if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		r = sluice.Refuse(sluice.TooSlowRequest, "the request did not arrive within %v", readTimeout)
+	}
+	d.refuseError(ctx, r)
+}
+
+// appendText appends s as a JSON string.
+func appendText(b []byte, s string) []byte {
+	b, _ = jsontext.AppendQuote(b, s) // an error says that bytes which are not UTF-8 were replaced
+	return b
+}

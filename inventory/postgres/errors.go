@@ -1,0 +1,51 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"sluice"
+	"sluice/inventory"
+)
+
+// classify adds inventory.ErrUnavailable to whatever is not the orders' own fault: a lost connection or answer, a time
+// limit, a server that is full, starting, stopping or a read-only replica, and a schema that is not ours. Only what the
+// data itself caused stays without it: the worker looks for the bad order then, and would bury good ones.
+func classify(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*sluice.Error](err); ok {
+		return err
+	}
+	if isDataError(err) {
+		return fmt.Errorf("postgres: %s: %w", doing, err)
+	}
+	return fmt.Errorf("postgres: %s: %w: %w", doing, inventory.ErrUnavailable, err)
+}
+
+// isDataError knows the classes 22 (data exception), 23 (integrity constraint) and 54 (a value beyond a limit).
+func isDataError(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || len(e.Code) != 5 {
+		return false
+	}
+	switch e.Code[:2] {
+	case "22", "23", "54":
+		return true
+	}
+	return false
+}
+
+// repeatable knows what PostgreSQL asks to try again: a deadlock, a serialization failure, and an order that another
+// transaction inserted meanwhile. The last happens only without a common sale to lock: where the sale was unknown to
+// one of the two.
+func repeatable(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false
+	}
+	return e.Code == "40001" || e.Code == "40P01" || (e.Code == "23505" && e.ConstraintName == "orders_pkey")
+}

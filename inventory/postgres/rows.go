@@ -1,0 +1,122 @@
+package postgres
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"sluice"
+	"sluice/inventory"
+)
+
+const (
+	saleColumns = "id, sku, stock, topups, free, held, sold, per_user_limit, starts_at, ends_at, payment_window, " +
+		"max_age, checkout_url, over_admission, paused, version"
+	orderColumns = "id, sale, buyer, state, reason, version, quantity, pay_by, settled_at, payment_ref"
+
+	selectSales  = "SELECT " + saleColumns + " FROM sales WHERE id = ANY ($1::text[]) ORDER BY id"
+	lockSales    = selectSales + " FOR UPDATE" // always in id order, so that nobody waits in a circle
+	selectOrders = "SELECT " + orderColumns + " FROM orders WHERE id = ANY ($1::uuid[])"
+
+	selectOwned = "SELECT b.sale, b.buyer, o.units FROM unnest($1::text[], $2::text[]) AS b (sale, buyer), LATERAL " +
+		"(SELECT sum(quantity)::bigint AS units FROM orders WHERE orders.sale = b.sale AND orders.buyer = b.buyer " +
+		"AND state IN ('held', 'paid')) AS o WHERE o.units > 0"
+
+	insertOrders = "INSERT INTO orders (id, sale, buyer, key, attempt, quantity, attributes, accepted_at, state, reason, " +
+		"version, pay_by, settled_at) SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], " +
+		"$6::bigint[], $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::bigint[], $12::timestamptz[], " +
+		"$13::timestamptz[])"
+
+	moveSales = "UPDATE sales AS s SET free = s.free + d.free, held = s.held + d.held, sold = s.sold + d.sold, " +
+		"version = s.version + 1 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) " +
+		"AS d (id, free, held, sold) WHERE s.id = d.id"
+
+	updateOrders = "UPDATE orders SET state = u.state, version = u.version, payment_ref = u.payment_ref " +
+		"FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[]) AS u (id, state, version, payment_ref) " +
+		"WHERE orders.id = u.id"
+)
+
+// queueInsert queues one statement for all new orders. It is a plain INSERT: an order that is there after all fails
+// the transaction, which is then repeated and finds it.
+func queueInsert(b *pgx.Batch, rows []inventory.Row) {
+	if len(rows) == 0 {
+		return
+	}
+	n := len(rows)
+	ids, attempts, quantities, versions := make([][16]byte, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	sales, users, keys, attributes := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	states, reasons := make([]string, n), make([]string, n)
+	accepted, payBy, settled := make([]*time.Time, n), make([]*time.Time, n), make([]time.Time, n)
+	for i := range rows {
+		o, s := &rows[i].Order, &rows[i].Status
+		ids[i], sales[i], users[i], keys[i] = o.ID, o.Sale, o.User, o.Key
+		attempts[i], quantities[i], versions[i] = int64(o.Attempt), int64(o.Quantity), s.Version
+		attributes[i], states[i], reasons[i] = string(o.Attributes), string(s.State), string(s.Reason)
+		accepted[i], payBy[i], settled[i] = orNull(o.AcceptedAt), orNull(s.PayBy), s.SettledAt
+	}
+	b.Queue(insertOrders, ids, sales, users, keys, attempts, quantities, attributes, accepted, states, reasons,
+		versions, payBy, settled)
+}
+
+func queueMove(b *pgx.Batch, deltas []inventory.Delta) {
+	if len(deltas) == 0 {
+		return
+	}
+	n := len(deltas)
+	ids, free, held, sold := make([]string, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, d := range deltas {
+		ids[i], free[i], held[i], sold[i] = d.Sale, d.Free, d.Held, d.Sold
+	}
+	b.Queue(moveSales, ids, free, held, sold)
+}
+
+func queueUpdate(b *pgx.Batch, orders ...inventory.Stored) {
+	if len(orders) == 0 {
+		return
+	}
+	n := len(orders)
+	ids, states, versions, refs := make([][16]byte, n), make([]string, n), make([]int64, n), make([]string, n)
+	for i, o := range orders {
+		ids[i], states[i], versions[i], refs[i] = o.Status.Order, string(o.Status.State), o.Status.Version, o.PaymentRef
+	}
+	b.Queue(updateOrders, ids, states, versions, refs)
+}
+
+func scanSale(row pgx.Row) (s sluice.Sale, err error) {
+	var starts, ends *time.Time
+	err = row.Scan(&s.ID, &s.SKU, &s.Stock, &s.TopUps, &s.Free, &s.Held, &s.Sold, &s.PerUserLimit, &starts, &ends,
+		(*int64)(&s.PaymentWindow), (*int64)(&s.MaxAge), &s.CheckoutURL, &s.OverAdmission, &s.Paused, &s.Version)
+	s.StartsAt, s.EndsAt = orZero(starts), orZero(ends)
+	return s, err //nolint:wrapcheck // the caller says what was being read
+}
+
+func scanOrder(row pgx.Row) (o inventory.Stored, err error) {
+	var payBy, settled *time.Time
+	s := &o.Status
+	err = row.Scan((*[16]byte)(&s.Order), &s.Sale, &s.User, (*string)(&s.State), (*string)(&s.Reason), &s.Version,
+		&s.Units, &payBy, &settled, &o.PaymentRef)
+	s.PayBy, s.SettledAt = orZero(payBy), orZero(settled)
+	return o, err //nolint:wrapcheck // the caller says what was being read
+}
+
+func uuids(ids []sluice.OrderID) [][16]byte {
+	out := make([][16]byte, len(ids))
+	for i, id := range ids {
+		out[i] = id
+	}
+	return out
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return inventory.Micros(*t)
+}

@@ -1,0 +1,168 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"sluice"
+	"sluice/inventory"
+)
+
+// CreateSale opens a sale; see inventory.Store.
+func (s *Store) CreateSale(ctx context.Context, sale sluice.Sale) (sluice.Changes, error) {
+	sale, err := inventory.NewSale(sale)
+	if err != nil {
+		return sluice.Changes{}, err //nolint:wrapcheck // a *sluice.Error is the caller's answer as it is
+	}
+	const insert = "INSERT INTO sales (" + saleColumns + ") VALUES " +
+		"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING " +
+		"RETURNING clock_timestamp()"
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	rows, err := s.pool.Query(ctx, insert, sale.ID, sale.SKU, sale.Stock, sale.TopUps, sale.Free, sale.Held, sale.Sold,
+		sale.PerUserLimit, orNull(sale.StartsAt), orNull(sale.EndsAt), int64(sale.PaymentWindow), int64(sale.MaxAge),
+		sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version)
+	if err != nil {
+		return sluice.Changes{}, classify("create sale", err)
+	}
+	created, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	switch {
+	case err != nil:
+		return sluice.Changes{}, classify("create sale", err)
+	case len(created) == 0:
+		return sluice.Changes{}, sluice.Refuse(sluice.SaleExists, "sale %s exists already", sale.ID)
+	}
+	return sluice.Changes{Now: inventory.Micros(created[0]), Sales: []sluice.Sale{sale}}, nil
+}
+
+// TopUp adds units to a sale or takes free ones away; see inventory.Store.
+func (s *Store) TopUp(ctx context.Context, id string, units int64) (sluice.Changes, error) {
+	return s.changeSale(ctx, "top up", id, func(_ time.Time, sale sluice.Sale) (sluice.Sale, bool, error) {
+		sale, err := inventory.DecideTopUp(sale, units)
+		return sale, true, err
+	})
+}
+
+// End closes a sale's admission now; see inventory.Store.
+func (s *Store) End(ctx context.Context, id string) (sluice.Changes, error) {
+	return s.changeSale(ctx, "end", id, func(now time.Time, sale sluice.Sale) (sluice.Sale, bool, error) {
+		sale, changed := inventory.DecideEnd(now, sale)
+		return sale, changed, nil
+	})
+}
+
+// changeSale decides one sale's facts under its lock and writes them.
+func (s *Store) changeSale(
+	ctx context.Context, doing, id string, decide func(time.Time, sluice.Sale) (sluice.Sale, bool, error),
+) (sluice.Changes, error) {
+	const update = "UPDATE sales SET topups = $2, free = $3, ends_at = $4, version = $5 WHERE id = $1"
+	var now time.Time
+	var sales []sluice.Sale
+	err := s.transact(ctx, doing, func(b *pgx.Batch) {
+		sales = nil
+		each(b, func(rows pgx.Rows) error {
+			sale, err := scanSale(rows)
+			sales = append(sales, sale)
+			return err
+		}, lockSales, []string{id})
+		readNow(b, &now)
+	}, func(b *pgx.Batch) error {
+		if len(sales) == 0 {
+			return sluice.Refuse(sluice.NoSuchSale, "the store has no sale %.80q", id)
+		}
+		sale, changed, err := decide(now, sales[0])
+		if changed && err == nil {
+			b.Queue(update, sale.ID, sale.TopUps, sale.Free, orNull(sale.EndsAt), sale.Version)
+		}
+		sales[0] = sale
+		return err
+	})
+	if err != nil {
+		return sluice.Changes{}, err
+	}
+	return sluice.Changes{Now: now, Sales: sales}, nil
+}
+
+// Sales answers sales in id order; see inventory.Store.
+func (s *Store) Sales(ctx context.Context, ids ...string) (sluice.Changes, error) {
+	const all = "SELECT " + saleColumns + " FROM sales ORDER BY id"
+	var c sluice.Changes
+	scan := func(rows pgx.Rows) error {
+		sale, err := scanSale(rows)
+		c.Sales = append(c.Sales, sale)
+		return err
+	}
+	err := s.look(ctx, "read sales", func(b *pgx.Batch) {
+		readNow(b, &c.Now)
+		if len(ids) == 0 {
+			each(b, scan, all)
+		} else {
+			each(b, scan, selectSales, ids)
+		}
+	})
+	return c, err
+}
+
+// Statuses answers settled orders; see inventory.Store.
+func (s *Store) Statuses(ctx context.Context, ids []sluice.OrderID) (sluice.Changes, error) {
+	var c sluice.Changes
+	err := s.look(ctx, "read orders", func(b *pgx.Batch) {
+		readNow(b, &c.Now)
+		each(b, func(rows pgx.Rows) error {
+			o, err := scanOrder(rows)
+			c.Statuses = append(c.Statuses, o.Status)
+			return err
+		}, selectOrders, uuids(ids))
+	})
+	return c, err
+}
+
+// look reads without a lock, in one round trip.
+func (s *Store) look(ctx context.Context, doing string, read func(*pgx.Batch)) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	b := &pgx.Batch{}
+	read(b)
+	return classify(doing, s.pool.SendBatch(ctx, b).Close())
+}
+
+// Audit compares counters and orders in one snapshot; see inventory.Store.
+func (s *Store) Audit(ctx context.Context) (sluice.Audit, error) {
+	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	defer cancel()
+	var audit sluice.Audit
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, s.pool, snapshot, func(tx pgx.Tx) (err error) {
+		audit, err = readLedger(ctx, tx)
+		return err
+	})
+	return audit, classify("audit", err)
+}
+
+func readLedger(ctx context.Context, tx pgx.Tx) (sluice.Audit, error) {
+	const tally = "SELECT sale, state, count(*), coalesce(sum(quantity) FILTER (WHERE state IN ('held', 'paid')), 0)::bigint " +
+		"FROM orders GROUP BY sale, state"
+	b := &pgx.Batch{}
+	b.Queue(fmt.Sprintf("SET LOCAL statement_timeout = %d", auditTimeout.Milliseconds()))
+	b.Queue("SET LOCAL enable_seqscan = on") // this one does read the whole table
+	var sales []sluice.Sale
+	each(b, func(rows pgx.Rows) error {
+		sale, err := scanSale(rows)
+		sales = append(sales, sale)
+		return err
+	}, "SELECT "+saleColumns+" FROM sales")
+	var tallies []inventory.Tally
+	each(b, func(rows pgx.Rows) error {
+		var t inventory.Tally
+		err := rows.Scan(&t.Sale, (*string)(&t.State), &t.Orders, &t.Units)
+		tallies = append(tallies, t)
+		return err //nolint:wrapcheck // the caller says what was being done
+	}, tally)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return sluice.Audit{}, fmt.Errorf("read the ledger: %w", err)
+	}
+	return inventory.Balance(sales, tallies), nil
+}

@@ -1,0 +1,93 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"sluice/inventory"
+)
+
+// transact runs one transaction in two round trips: read queues statements that lock and then read, decide looks at
+// what they brought and queues the writes, and COMMIT goes out behind those. Both are called again where PostgreSQL asks
+// to repeat, so they must begin afresh. If decide queues nothing, nothing is written.
+//
+// READ COMMITTED gives each statement a snapshot of its own: what a statement reads after the lock is as it stands
+// under the lock. A single statement that locked and counted would count from before.
+func (s *Store) transact(ctx context.Context, doing string, read func(*pgx.Batch), decide func(*pgx.Batch) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var err error
+	for range maxTries {
+		if err = s.try(ctx, read, decide); err == nil || !repeatable(err) {
+			return classify(doing, err)
+		}
+	}
+	return fmt.Errorf("postgres: %s: %d tries: %w: %w", doing, maxTries, inventory.ErrUnavailable, err)
+}
+
+func (s *Store) try(ctx context.Context, read func(*pgx.Batch), decide func(*pgx.Batch) error) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("acquire a connection: %w", err)
+	}
+	defer release(ctx, conn)
+
+	first := &pgx.Batch{}
+	first.Queue("begin")
+	read(first)
+	if err := conn.SendBatch(ctx, first).Close(); err != nil {
+		return fmt.Errorf("lock and read: %w", err)
+	}
+	second := &pgx.Batch{}
+	if err := decide(second); err != nil {
+		return err
+	}
+	second.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" { // PostgreSQL answers a failed transaction's COMMIT with ROLLBACK, not with an error
+			return errors.New("the commit was rolled back")
+		}
+		return nil
+	})
+	if err := conn.SendBatch(ctx, second).Close(); err != nil {
+		return fmt.Errorf("write and commit: %w", err)
+	}
+	return nil
+}
+
+// release ends a transaction that was left open, even where ctx has ended: its locks must go.
+func release(ctx context.Context, conn *pgxpool.Conn) {
+	defer conn.Release() // closes the connection unless it is idle
+	if pg := conn.Conn().PgConn(); pg.IsClosed() || pg.IsBusy() || pg.TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
+	defer cancel()
+	_, _ = conn.Exec(ctx, "rollback") // where this fails, Release closes the connection, and the server rolls back
+}
+
+// readNow queues the reading of the database's clock. Queued behind the locks it tells a time at which they were held.
+func readNow(b *pgx.Batch, now *time.Time) {
+	b.Queue("SELECT clock_timestamp()").QueryRow(func(row pgx.Row) error {
+		err := row.Scan(now)
+		*now = inventory.Micros(*now)
+		return err //nolint:wrapcheck // transact says what was being done
+	})
+}
+
+// each queues a query and calls scan for each of its rows.
+func each(b *pgx.Batch, scan func(pgx.Rows) error, query string, args ...any) {
+	b.Queue(query, args...).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err() //nolint:wrapcheck // transact says what was being done
+	})
+}

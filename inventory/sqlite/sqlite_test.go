@@ -1,0 +1,81 @@
+package sqlite_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"sluice/inventory"
+	"sluice/inventory/inventorytest"
+	"sluice/inventory/sqlite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func place(t testing.TB) inventorytest.Place {
+	dir := t.TempDir()
+	return inventorytest.Place{
+		Open: func(ctx context.Context) (inventory.Store, error) { return sqlite.Open(ctx, dir) },
+		SQL: func() (*sql.DB, error) {
+			return sql.Open("sqlite", "file:"+filepath.Join(dir, sqlite.FileName)+"?_pragma=busy_timeout(5000)")
+		},
+	}
+}
+
+func TestStore(t *testing.T) { inventorytest.Run(t, place) }
+
+func BenchmarkReserve(b *testing.B) { inventorytest.Benchmark(b, place) }
+
+func TestOpen_ExplainsWhatItCannotOpen(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text")
+	if err := os.WriteFile(text, []byte(strings.Repeat("this is no database\n", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "no", "such", "directory"): "must exist and be writable",
+		text: "not a healthy SQLite database",
+	} {
+		_, err := sqlite.Open(t.Context(), path)
+		if !errors.Is(err, inventory.ErrUnavailable) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("open %s: got %v, want ErrUnavailable and %q", path, err, want)
+		}
+	}
+}
+
+func TestOpen_ExplainsALockedDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "locked.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close() //nolint:errcheck // a test's own connection
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(t.Context(), "BEGIN EXCLUSIVE"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = sqlite.Open(t.Context(), path)
+	if !errors.Is(err, inventory.ErrUnavailable) || !strings.Contains(err.Error(), "another process holds it locked") {
+		t.Errorf("got %v, want ErrUnavailable and why", err)
+	}
+}
+
+func TestOpen_TakesAnyFileName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "what? 100% #1 & more.db")
+	store, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+}

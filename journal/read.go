@@ -1,0 +1,109 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"sluice"
+)
+
+// Settled answers what became of an order, as far as this journal was told; false where it was told nothing.
+func (j *Journal) Settled(id sluice.OrderID) (status sluice.Status, known bool, err error) {
+	known, err = j.get(settledPrefix, id, func(b []byte) (err error) {
+		status, err = readStatus(id, b)
+		return err
+	})
+	return status, known, err
+}
+
+// Attempt answers the number of the latest attempt after the first, by the first one's id; 0 where there was none.
+func (j *Journal) Attempt(first sluice.OrderID) (n int, err error) {
+	_, err = j.get(attemptPrefix, first, func(b []byte) (err error) {
+		n, err = readAttempt(b)
+		return err
+	})
+	return n, err
+}
+
+func (j *Journal) get(prefix byte, id sluice.OrderID, read func([]byte) error) (bool, error) {
+	key := keyOf(prefix, id)
+	b, closer, err := j.db.Get(key[:])
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the journal: %w", err)
+	}
+	err = read(b)
+	return true, errors.Join(err, closer.Close())
+}
+
+// Outstanding calls yield with every order that was appended and not settled, in no useful order.
+func (j *Journal) Outstanding(yield func(sluice.Order) error) error {
+	return j.scan(outstandingPrefix, func(id sluice.OrderID, b []byte) error {
+		o, err := readOrder(id, b)
+		if err != nil {
+			return err
+		}
+		return yield(o)
+	})
+}
+
+// Forget drops the settled records for which old says so, and returns how many. Nobody waits for it: what a
+// crash brings back is dropped the next time.
+func (j *Journal) Forget(old func(sluice.Status) bool) (dropped int, err error) {
+	const chunk = 1000
+	batch := j.db.NewBatch()
+	flush := func() error {
+		err := batch.Commit(pebble.NoSync)
+		if err := errors.Join(err, batch.Close()); err != nil {
+			return err
+		}
+		batch = j.db.NewBatch()
+		return nil
+	}
+	err = j.scan(settledPrefix, func(id sluice.OrderID, b []byte) error {
+		s, err := readStatus(id, b)
+		if err != nil {
+			return err
+		}
+		if !old(s) {
+			return nil
+		}
+		dropped++
+		for _, prefix := range []byte{settledPrefix, attemptPrefix} {
+			key := keyOf(prefix, id)
+			if err := batch.Delete(key[:], nil); err != nil {
+				return err
+			}
+		}
+		if batch.Count() >= chunk {
+			return flush()
+		}
+		return nil
+	})
+	return dropped, errors.Join(err, flush(), batch.Close())
+}
+
+func (j *Journal) scan(prefix byte, visit func(sluice.OrderID, []byte) error) (err error) {
+	it, err := j.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefix}, UpperBound: []byte{prefix + 1}})
+	if err != nil {
+		return fmt.Errorf("scan the journal: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for it.First(); it.Valid(); it.Next() {
+		if len(it.Key()) != keyBytes {
+			return fmt.Errorf("scan the journal: key %x: %w", it.Key(), errRecord)
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("scan the journal: %w", err)
+		}
+		if err := visit(sluice.OrderID(it.Key()[1:]), value); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}

@@ -1,0 +1,325 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sluice"
+)
+
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(childAddr); addr != "" {
+		serveAsChild(addr, os.Getenv(childDir))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// noLeaks fails the test when a goroutine outlives everything that the test cleans up. Call it first.
+func noLeaks(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+}
+
+const patience = 10 * time.Second // of a test, for what should take milliseconds
+
+// eventually waits for what no channel announces.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v still not: %s", patience, what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// within fails the test where a channel stays silent.
+func within[T any](t *testing.T, what string, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("after %v still not: %s", patience, what)
+		panic("unreachable")
+	}
+}
+
+func startServer(t *testing.T, cfg ServerConfig) *Server {
+	t.Helper()
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:0"
+	}
+	if cfg.DataDir == "" {
+		cfg.DataDir = t.TempDir()
+	}
+	s, err := StartServer(cfg)
+	if err != nil {
+		t.Fatalf("StartServer(%+v): %v", cfg, err)
+	}
+	t.Cleanup(func() { stopServer(t, s) })
+	return s
+}
+
+func stopServer(t *testing.T, s *Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+}
+
+var settle = []Channel{{TopicOrders, ChannelSettle}}
+
+// totals is what the orders topic holds, as Probe sees it.
+func totals(t *testing.T, s *Server) int64 {
+	t.Helper()
+	h, err := Probe(t.Context(), s.HTTPAddr())
+	if err != nil {
+		t.Fatalf("Probe: %v", err)
+	}
+	return h.Total
+}
+
+func ref(n int) (id sluice.OrderID) {
+	id[0], id[1], id[2] = byte(n>>16), byte(n>>8), byte(n)
+	return id
+}
+
+// reports gathers what a Publisher reports.
+type reports struct {
+	mu      sync.Mutex
+	results map[sluice.OrderID][]Result
+	batches []int
+}
+
+func (r *reports) report(refs []sluice.OrderID, result Result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.results == nil {
+		r.results = map[sluice.OrderID][]Result{}
+	}
+	for _, ref := range refs {
+		r.results[ref] = append(r.results[ref], result)
+	}
+	r.batches = append(r.batches, len(refs))
+}
+
+func (r *reports) count(want Result) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, results := range r.results {
+		if slices.Contains(results, want) {
+			n++
+		}
+	}
+	return n
+}
+
+func startPublisher(t *testing.T, cfg PublisherConfig) *Publisher {
+	t.Helper()
+	if cfg.Topic == "" {
+		cfg.Topic = TopicOrders
+	}
+	p, err := NewPublisher(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = p.Stop(ctx)
+	})
+	return p
+}
+
+func publish(t *testing.T, p *Publisher, from, to int) {
+	t.Helper()
+	for n := from; n < to; n++ {
+		if !p.Publish(ref(n), []byte(ref(n).String())) {
+			t.Fatalf("Publish of message %d = false with %d pending", n, p.Pending())
+		}
+	}
+}
+
+// inbox gathers what a Consumer hands over.
+type inbox struct {
+	mu      sync.Mutex
+	seen    map[string]int
+	batches []int
+	all     []*Message
+}
+
+func (b *inbox) keep(batch []*Message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.seen == nil {
+		b.seen = map[string]int{}
+	}
+	for _, m := range batch {
+		b.seen[string(m.Body)]++
+	}
+	b.batches = append(b.batches, len(batch))
+	b.all = append(b.all, batch...)
+}
+
+func (b *inbox) finish(_ context.Context, batch []*Message) {
+	b.keep(batch)
+	for _, m := range batch {
+		m.Finish()
+	}
+}
+
+func (b *inbox) distinct() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.seen)
+}
+
+func startConsumer(t *testing.T, cfg ConsumerConfig) *Consumer {
+	t.Helper()
+	if cfg.Topic == "" {
+		cfg.Topic, cfg.Channel = TopicOrders, ChannelSettle
+	}
+	c, err := NewConsumer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Start(context.Background())
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		_ = c.Stop(ctx)
+	})
+	return c
+}
+
+// proxy stands between a client and nsqd. It can be cut, as by kill -9 of either end, and frozen, as by SIGSTOP:
+// connections are then still accepted, and nothing moves.
+type proxy struct {
+	listener net.Listener
+	target   string
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex
+	thawed *sync.Cond
+	frozen bool
+	closed bool
+	conns  map[net.Conn]bool
+}
+
+func startProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed by the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: listener, target: target, conns: map[net.Conn]bool{}}
+	p.thawed = sync.NewCond(&p.mu)
+	p.wg.Go(p.accept)
+	t.Cleanup(p.stop)
+	return p
+}
+
+func (p *proxy) addr() string { return p.listener.Addr().String() }
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.target) //nolint:noctx // closed by the test
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		p.mu.Lock()
+		if p.closed {
+			_, _ = client.Close(), server.Close()
+		}
+		p.conns[client], p.conns[server] = true, true
+		p.mu.Unlock()
+		p.wg.Go(func() { p.pipe(client, server) })
+		p.wg.Go(func() { p.pipe(server, client) })
+	}
+}
+
+func (p *proxy) pipe(to, from net.Conn) {
+	buf := make([]byte, 64<<10)
+	for p.passable() {
+		n, err := from.Read(buf)
+		if n > 0 && p.passable() {
+			_, _ = to.Write(buf[:n])
+		}
+		if err != nil {
+			if tcp, ok := to.(*net.TCPConn); ok && errors.Is(err, io.EOF) {
+				_ = tcp.CloseWrite()
+			} else {
+				_ = to.Close()
+			}
+			return
+		}
+	}
+}
+
+// passable waits while the proxy is frozen, and reports whether there is still something to do.
+func (p *proxy) passable() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.frozen && !p.closed {
+		p.thawed.Wait()
+	}
+	return !p.closed
+}
+
+func (p *proxy) freeze(frozen bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.frozen = frozen
+	p.thawed.Broadcast()
+}
+
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.conns {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = conn.Close()
+	}
+	clear(p.conns)
+}
+
+func (p *proxy) stop() {
+	_ = p.listener.Close()
+	p.mu.Lock()
+	p.closed = true
+	p.thawed.Broadcast()
+	p.mu.Unlock()
+	p.cut()
+	p.wg.Wait()
+}
+
+// freeAddr is an address where nobody listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}

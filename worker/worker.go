@@ -1,0 +1,169 @@
+// Package worker settles orders: it drains the queue into the inventory at a controlled pace, gives overdue holds back,
+// tells the doors, and serves the operators. A message is finished only after its order is committed (P3).
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/go-kratos/kratos/v2/transport"
+	khttp "github.com/go-kratos/kratos/v2/transport/http"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/ratelimit"
+
+	"sluice"
+	"sluice/inventory"
+	"sluice/queue"
+)
+
+// Config is what an operator decides about a worker.
+type Config struct {
+	NSQD        string // TCP address
+	DrainRate   int    // orders a second to settle; 0: as fast as the store
+	Batch       int    // most orders in one transaction
+	MaxAttempts int    // isolated failures of one order before it is a dead letter
+	Token       string // what operators and doors must present; empty: nothing
+}
+
+// DefaultConfig holds the defaults.
+func DefaultConfig() Config {
+	return Config{Batch: 256, MaxAttempts: 5}
+}
+
+// Parts are what a worker is made of. All are required.
+type Parts struct {
+	Store    inventory.Store
+	Keys     *sluice.IDKey
+	Listener net.Listener // where the operations API is served; the worker closes it
+	Logger   *slog.Logger
+	Registry *prometheus.Registry
+}
+
+// Worker is a Kratos server made of three that must start and stop in order: the operations API, the drain and the
+// sweeper. Kratos itself stops all servers of an app at once.
+type Worker struct {
+	Parts
+	cfg      Config
+	pace     ratelimit.Limiter
+	consumer *queue.Consumer
+	outcomes *queue.Publisher
+	http     *khttp.Server
+	metrics  *metrics
+
+	sweeping sync.WaitGroup
+	cancel   context.CancelCauseFunc
+}
+
+var (
+	_ transport.Server     = (*Worker)(nil)
+	_ transport.Endpointer = (*Worker)(nil)
+)
+
+// New makes a worker. It does nothing before Start.
+func New(cfg Config, parts Parts) (*Worker, error) {
+	w := &Worker{Parts: parts, cfg: cfg, pace: ratelimit.NewUnlimited(), metrics: newMetrics(parts.Registry)}
+	batch := cfg.Batch
+	if cfg.DrainRate > 0 {
+		w.pace = ratelimit.New(cfg.DrainRate)
+		batch = min(batch, max(1, cfg.DrainRate/10)) // a batch waits for its pace: a tenth of a second at most
+	}
+	var err error
+	w.consumer, err = queue.NewConsumer(queue.ConsumerConfig{
+		Addr: cfg.NSQD, Topic: queue.TopicOrders, Channel: queue.ChannelSettle,
+		MaxInFlight: 2 * batch, MaxBatch: batch, Handle: w.settle, Logger: parts.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("consumer of orders: %w", err)
+	}
+	w.http = w.operations(parts.Listener)
+	return w, nil
+}
+
+// Start begins to settle and to serve, and returns when Stop has ended it or the API can't be served.
+func (w *Worker) Start(ctx context.Context) error {
+	var err error
+	w.outcomes, err = queue.NewPublisher(queue.PublisherConfig{
+		Addr: w.cfg.NSQD, Topic: queue.TopicOutcomes, MaxPending: 2000, Logger: w.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("publisher of outcomes: %w", err)
+	}
+	ctx, w.cancel = context.WithCancelCause(ctx)
+	w.consumer.Start(ctx)
+	w.sweeping.Go(func() { w.sweep(ctx) })
+	return w.http.Start(ctx)
+}
+
+// errStopped is why the worker's context ends.
+var errStopped = errors.New("the worker is stopping")
+
+// Stop ends the drain first, so that what is in flight is settled and told, then the sweeper, then the API.
+func (w *Worker) Stop(ctx context.Context) error {
+	err := w.consumer.Stop(ctx)
+	if w.cancel != nil {
+		w.cancel(errStopped)
+	}
+	w.sweeping.Wait()
+	if w.outcomes != nil {
+		err = errors.Join(err, w.outcomes.Stop(ctx))
+	}
+	return errors.Join(err, w.http.Stop(ctx))
+}
+
+// Endpoint is where the operations API is served.
+func (w *Worker) Endpoint() (*url.URL, error) { return w.http.Endpoint() }
+
+// announceChunk bounds one message to the doors to about half a megabyte.
+const announceChunk = 1000
+
+// announce tells every door. It never waits, and a door that hears nothing asks by itself.
+func (w *Worker) announce(c sluice.Changes) {
+	if c.Empty() {
+		return
+	}
+	for rest := c.Statuses; ; {
+		n := min(len(rest), announceChunk)
+		body, err := queue.EncodeChanges(sluice.Changes{Now: c.Now, Statuses: rest[:n], Sales: c.Sales})
+		if err != nil || !w.outcomes.Publish(sluice.OrderID{}, body) {
+			w.metrics.unannounced.Inc()
+		}
+		if rest = rest[n:]; len(rest) == 0 {
+			return
+		}
+	}
+}
+
+// sweep gives overdue holds back, once a second: the deadline in the database is what counts (P6).
+func (w *Worker) sweep(ctx context.Context) {
+	const (
+		interval = time.Second
+		chunk    = 1000
+	)
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for failing := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for ctx.Err() == nil {
+			changes, err := w.Store.Expire(ctx, chunk)
+			w.announce(changes)
+			w.metrics.moved(changes)
+			if (err != nil) != failing && ctx.Err() == nil {
+				failing = err != nil
+				w.Logger.Warn("sweep of overdue holds", "working", !failing, "error", err)
+			}
+			if err != nil || len(changes.Statuses) < chunk {
+				break
+			}
+		}
+	}
+}
