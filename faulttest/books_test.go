@@ -162,7 +162,9 @@ func judge(t *testing.T, b *buyers, admin string, s store) []OrderRow {
 	if n := b.gaveUp.Load(); n > 0 {
 		t.Errorf("%d of %d buyers got no final answer in time", n, b.count)
 	}
+	began := time.Now()
 	f := Facts{Sale: b.sale, Buyers: int64(b.count), Outcomes: b.settle(t), History: b.history.Events()}
+	settled := time.Since(began)
 	f.Orders, f.Sales = s.views(t)
 	if err := get(t.Context(), "http://"+admin+"/v1/audit", &f.Audit); err != nil {
 		t.Errorf("read the audit: %v", err)
@@ -175,8 +177,8 @@ func judge(t *testing.T, b *buyers, admin string, s store) []OrderRow {
 		t.Errorf("… and %d more like these", len(violations)-20)
 	}
 	auditCommand(t, admin)
-	t.Logf("%d buyers, %d of them in doubt at some time, %d orders accepted, %d in the database",
-		b.count, doubtful(f.History), len(b.orders), len(f.Orders))
+	t.Logf("%d buyers, %d of them in doubt at some time, %d orders accepted and settled after %v more, %d in the database",
+		b.count, doubtful(f.History), len(b.orders), settled.Round(time.Millisecond), len(f.Orders))
 	return f.Orders
 }
 
@@ -185,7 +187,7 @@ func auditCommand(t *testing.T, admin string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "audit", "--admin", "http://"+admin)
+	cmd := exec.CommandContext(ctx, binary, "audit", "--admin", admin)
 	cmd.Env = cleanEnv()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("sluice audit: %v\n%s", err, strings.TrimSpace(string(out)))

@@ -19,6 +19,7 @@ func TestBound_HoldsExactlyWithWorkerStopped(t *testing.T) {
 		p.worker.signal(t, syscall.SIGSTOP)
 
 		b := newBuyers(p.door, saleID, clients*each, clients, 0)
+		defer b.keep(t, s.dir)
 		ctx, cancel := context.WithTimeout(t.Context(), rushTime)
 		defer cancel()
 		b.rushOnce(ctx)

@@ -3,10 +3,13 @@ package faulttest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -231,6 +234,18 @@ func (b *buyers) untilSettled(ctx context.Context, e Event) (last Status) {
 		pause(ctx, 20*time.Millisecond)
 	}
 	return last
+}
+
+// keep writes the history beside the logs, for whoever looks at a run that SLUICE_FAULT_DIR kept.
+func (b *buyers) keep(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "history.jsonl"))
+	if err == nil {
+		err = errors.Join(b.history.Write(f), f.Close())
+	}
+	if err != nil {
+		t.Errorf("keep the history: %v", err)
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -33,7 +33,7 @@ func everywhere(t *testing.T, story func(scene)) {
 			t.Run(fmt.Sprintf("%s/%d", name, run+1), func(t *testing.T) {
 				seed := knob(t, "SLUICE_FAULT_SEED", int(time.Now().UnixNano()%1e9)) + run
 				t.Logf("SLUICE_FAULT_SEED=%d", seed)
-				dir := t.TempDir()
+				dir := workDir(t)
 				s := store{name: name, flag: "sqlite", dir: filepath.Join(dir, "store")}
 				if name == "postgres" {
 					s.flag = postgres(t) // made before any part: it is dropped after the last one is dead
@@ -44,6 +44,23 @@ func everywhere(t *testing.T, story func(scene)) {
 	}
 }
 
+// workDir is where a run keeps everything: gone with the test, or kept below SLUICE_FAULT_DIR to be looked at.
+func workDir(t *testing.T) string {
+	t.Helper()
+	keep := os.Getenv("SLUICE_FAULT_DIR")
+	if keep == "" {
+		return t.TempDir()
+	}
+	dir := filepath.Join(keep, t.Name())
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // between is a seeded number of accepted orders from low to high.
 func between(random *rand.Rand, low, high int64) int64 { return low + random.Int64N(high-low+1) }
 
@@ -52,10 +69,12 @@ func rushWith(t *testing.T, b *buyers, faults func(ctx context.Context)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), rushTime)
 	defer cancel()
+	began := time.Now()
 	var rush sync.WaitGroup
 	rush.Go(func() { b.rush(ctx) })
 	faults(ctx)
 	rush.Wait()
+	t.Logf("the rush took %v", time.Since(began).Round(time.Millisecond))
 }
 
 // await waits until so many orders have been accepted.
@@ -80,6 +99,7 @@ func TestKill_UpInTheMiddleOfPurchases(t *testing.T) {
 		openSale(t, door, admin, saleID, stock)
 
 		b := newBuyers(door, saleID, count, 64, 2500)
+		defer b.keep(t, s.dir)
 		at := between(s.random, stock*20/100, stock*80/100)
 		mark := b.whenAccepted(at)
 		rushWith(t, b, func(ctx context.Context) {
@@ -102,6 +122,7 @@ func TestKill_EachPartInTurn(t *testing.T) {
 		openSale(t, p.door, p.admin, saleID, stock)
 
 		b := newBuyers(p.door, saleID, count, 64, 800)
+		defer b.keep(t, s.dir)
 		faults := []struct {
 			what  string
 			at    int64

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -27,9 +28,14 @@ func (j *Journal) Attempt(first sluice.OrderID) (n int, err error) {
 	return n, err
 }
 
+// keys keeps a look-up from allocating: every refused request makes one.
+var keys = sync.Pool{New: func() any { return new([keyBytes]byte) }}
+
 func (j *Journal) get(prefix byte, id sluice.OrderID, read func([]byte) error) (bool, error) {
-	key := keyOf(prefix, id)
+	key := keys.Get().(*[keyBytes]byte)
+	*key = keyOf(prefix, id)
 	b, closer, err := j.db.Get(key[:])
+	keys.Put(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil
 	}

@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -21,6 +23,23 @@ func TestMain(m *testing.M) {
 		serveAsChild(addr, os.Getenv(childDir))
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// This test binary runs an nsqd instead of tests where these are set.
+const (
+	childAddr = "QUEUE_TEST_NSQD_ADDR"
+	childDir  = "QUEUE_TEST_NSQD_DIR"
+)
+
+// serveAsChild runs until it is killed, or until its parent has gone and with it the other end of stdin.
+func serveAsChild(addr, dir string) {
+	if _, err := StartServer(ServerConfig{Listen: addr, DataDir: dir, Channels: settle}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	_, _ = os.Stdout.WriteString("ready\n")
+	_, _ = bufio.NewReader(os.Stdin).ReadByte()
+	os.Exit(0)
 }
 
 // noLeaks fails the test when a goroutine outlives everything that the test cleans up. Call it first.

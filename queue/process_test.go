@@ -1,9 +1,10 @@
+//go:build unix
+
 package queue
 
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -12,23 +13,6 @@ import (
 	"testing"
 	"time"
 )
-
-// This test binary runs an nsqd instead of tests where these are set.
-const (
-	childAddr = "QUEUE_TEST_NSQD_ADDR"
-	childDir  = "QUEUE_TEST_NSQD_DIR"
-)
-
-// serveAsChild runs until it is killed, or until its parent has gone and with it the other end of stdin.
-func serveAsChild(addr, dir string) {
-	if _, err := StartServer(ServerConfig{Listen: addr, DataDir: dir, Channels: settle}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	fmt.Println("ready")
-	_, _ = bufio.NewReader(os.Stdin).ReadByte()
-	os.Exit(0)
-}
 
 func startChild(t *testing.T, addr, dir string) *exec.Cmd {
 	t.Helper()

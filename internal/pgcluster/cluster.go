@@ -75,8 +75,8 @@ func (c *Cluster) Stop() error { return errors.Join(c.halt(), c.remove()) }
 // binaries finds the directory of the server's programs: PATH first, then Debian's, highest version first.
 func binaries() (string, error) {
 	if initdb, err := exec.LookPath("initdb"); err == nil {
-		if real, err := filepath.EvalSymlinks(initdb); err == nil && executable(filepath.Join(filepath.Dir(real), "postgres")) {
-			return filepath.Dir(real), nil
+		if program, err := filepath.EvalSymlinks(initdb); err == nil && executable(filepath.Join(filepath.Dir(program), "postgres")) {
+			return filepath.Dir(program), nil
 		}
 	}
 	best, version := "", 0.0

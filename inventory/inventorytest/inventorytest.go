@@ -48,6 +48,7 @@ type bench struct {
 }
 
 func newBench(t testing.TB, place Place) *bench {
+	t.Helper()
 	b := &bench{TB: t, place: place}
 	b.store = b.open()
 	return b
@@ -79,7 +80,7 @@ func (b *bench) query(statement string) [][]string {
 	if err != nil {
 		b.Fatalf("%s: %v", statement, err)
 	}
-	defer rows.Close() //nolint:errcheck // Err has it
+	defer rows.Close()
 	columns, err := rows.Columns()
 	if err != nil {
 		b.Fatalf("%s: %v", statement, err)

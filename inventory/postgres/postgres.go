@@ -7,6 +7,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -77,9 +78,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	if err := migrate(ctx, *config.ConnConfig.Copy()); err != nil {
 		return nil, fmt.Errorf("open the PostgreSQL database %s: %w", place(config.ConnConfig), classify("migrate", err))
 	}
-	for name, value := range parameters {
-		config.ConnConfig.RuntimeParams[name] = value
-	}
+	maps.Copy(config.ConnConfig.RuntimeParams, parameters)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the PostgreSQL database %s: %w", place(config.ConnConfig), classify("connect", err))

@@ -17,6 +17,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(pgcluster.Main(m)) }
 
 func place(t testing.TB) inventorytest.Place {
+	t.Helper()
 	url := pgcluster.Database(t)
 	return inventorytest.Place{
 		Open: func(ctx context.Context) (inventory.Store, error) { return postgres.Open(ctx, url) },

@@ -182,7 +182,7 @@ func (s *Store) anyDue(ctx context.Context, at time.Time) (due bool, err error) 
 func (t *tx) expire(ctx context.Context, limit int) (sluice.Changes, error) {
 	c := sluice.Changes{Now: t.now}
 	var due []inventory.Stored
-	rows, err := t.StmtContext(ctx, t.stmts.selectDue).QueryContext(ctx, micros(t.now), limit)
+	rows, err := t.prepared(ctx, t.stmts.selectDue).QueryContext(ctx, micros(t.now), limit) //nolint:sqlclosecheck // the transaction closes it
 	err = collect(rows, err, func() error {
 		o, err := scanOrder(rows)
 		due = append(due, o)

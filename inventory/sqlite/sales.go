@@ -36,7 +36,7 @@ func (s *Store) CreateSale(ctx context.Context, sale sluice.Sale) (sluice.Change
 
 // TopUp adds units to a sale or takes free ones away; see inventory.Store.
 func (s *Store) TopUp(ctx context.Context, id string, units int64) (sluice.Changes, error) {
-	return s.changeSale(ctx, "top up", id, func(t *tx, sale sluice.Sale) (sluice.Sale, bool, error) {
+	return s.changeSale(ctx, "top up", id, func(_ *tx, sale sluice.Sale) (sluice.Sale, bool, error) {
 		sale, err := inventory.DecideTopUp(sale, units)
 		return sale, true, err
 	})
@@ -134,7 +134,7 @@ func (s *Store) audit(ctx context.Context) (sluice.Audit, error) {
 	if err != nil {
 		return sluice.Audit{}, fmt.Errorf("begin: %w", err)
 	}
-	defer t.Rollback() //nolint:errcheck // it only read
+	defer t.Rollback()
 	sales, err := readSales(ctx, t, selectSales)
 	if err != nil {
 		return sluice.Audit{}, err

@@ -59,7 +59,8 @@ func Open(ctx context.Context, path string) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, path string) (err error) {
-	if s.write, err = sql.Open("sqlite", dsn(path, "_txlock=immediate", "_pragma=foreign_keys(1)")); err != nil {
+	if s.write, err = sql.Open("sqlite", dsn(path, "_txlock=immediate", "_pragma=foreign_keys(1)",
+		"_pragma=cache_size(-65536)", "_pragma=wal_autocheckpoint(8192)")); err != nil {
 		return fmt.Errorf("open for writing: %w", err)
 	}
 	s.write.SetMaxOpenConns(1)
@@ -75,6 +76,9 @@ func (s *Store) open(ctx context.Context, path string) (err error) {
 	return err
 }
 
+// dsn names the database and what every connection is set to. The writer also gets a cache of 64 MiB and checkpoints
+// after 32 MiB of log, not 4: order ids are spread evenly, so a batch touches as many pages of their index as it has
+// orders, and each page that several batches share is then read once and written back once.
 func dsn(path string, params ...string) string {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
 	u.RawQuery = fmt.Sprintf("_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)",
@@ -141,7 +145,7 @@ func (s *Store) try(ctx context.Context, fn func(*tx) error) error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	defer t.Rollback() //nolint:errcheck // after Commit it has nothing to do, and before it the file's log forgets
+	defer t.Rollback() // after Commit it has nothing to do
 	if err := fn(&tx{Tx: t, stmts: s.stmts, now: now()}); err != nil {
 		return err
 	}

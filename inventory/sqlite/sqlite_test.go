@@ -19,6 +19,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func place(t testing.TB) inventorytest.Place {
+	t.Helper()
+	t.Helper()
 	dir := t.TempDir()
 	return inventorytest.Place{
 		Open: func(ctx context.Context) (inventory.Store, error) { return sqlite.Open(ctx, dir) },

@@ -78,7 +78,7 @@ func (p *preparer) one(query string) *sql.Stmt {
 	}
 	stmt, err := p.db.PrepareContext(p.ctx, query)
 	p.err = err
-	return stmt //nolint:sqlclosecheck // statements.close
+	return stmt // closed by statements.close
 }
 
 func (p *preparer) bulk(query, item string, sizes ...int) *bulk {

@@ -18,9 +18,12 @@ type tx struct {
 	now   time.Time
 }
 
+// prepared is a statement inside this transaction, which closes it when it ends.
+func (t *tx) prepared(ctx context.Context, stmt *sql.Stmt) *sql.Stmt { return t.StmtContext(ctx, stmt) }
+
 // sale reads one sale; false where there is none.
 func (t *tx) sale(ctx context.Context, id string) (sluice.Sale, bool, error) {
-	sale, err := scanSale(t.StmtContext(ctx, t.stmts.selectSale).QueryRowContext(ctx, id))
+	sale, err := scanSale(t.prepared(ctx, t.stmts.selectSale).QueryRowContext(ctx, id)) //nolint:sqlclosecheck // the transaction closes it
 	if errors.Is(err, sql.ErrNoRows) {
 		return sale, false, nil
 	}
@@ -41,7 +44,7 @@ func (t *tx) orders(ctx context.Context, ids []sluice.OrderID) (map[sluice.Order
 			args[i] = ids[i][:]
 		}
 		ids = ids[n:]
-		rows, err := t.StmtContext(ctx, stmt).QueryContext(ctx, args...)
+		rows, err := t.prepared(ctx, stmt).QueryContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
 		err = collect(rows, err, func() error {
 			o, err := scanOrder(rows)
 			found[o.Status.Order] = o
@@ -78,7 +81,7 @@ func (t *tx) owned(ctx context.Context, sale string, users []string, units map[i
 			args[1+i] = user
 		}
 		users = users[n:]
-		rows, err := t.StmtContext(ctx, stmt).QueryContext(ctx, args...)
+		rows, err := t.prepared(ctx, stmt).QueryContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
 		err = collect(rows, err, func() error {
 			buyer, n := inventory.Buyer{Sale: sale}, int64(0)
 			err := rows.Scan(&buyer.User, &n)
@@ -101,7 +104,7 @@ func (t *tx) insert(ctx context.Context, rows []inventory.Row) error {
 			args = appendRow(args, &rows[i])
 		}
 		rows = rows[n:]
-		if _, err := t.StmtContext(ctx, stmt).ExecContext(ctx, args...); err != nil {
+		if _, err := t.prepared(ctx, stmt).ExecContext(ctx, args...); err != nil { //nolint:sqlclosecheck // the transaction closes it
 			return fmt.Errorf("insert orders: %w", err)
 		}
 	}
@@ -118,7 +121,7 @@ func appendRow(args []any, r *inventory.Row) []any {
 // move moves the sales' counters, one step of the version each.
 func (t *tx) move(ctx context.Context, deltas ...inventory.Delta) error {
 	for _, d := range deltas {
-		_, err := t.StmtContext(ctx, t.stmts.moveSale).ExecContext(ctx, d.Free, d.Held, d.Sold, d.Sale)
+		_, err := t.prepared(ctx, t.stmts.moveSale).ExecContext(ctx, d.Free, d.Held, d.Sold, d.Sale) //nolint:sqlclosecheck // the transaction closes it
 		if err != nil {
 			return fmt.Errorf("move the counters of sale %s: %w", d.Sale, err)
 		}
@@ -128,7 +131,7 @@ func (t *tx) move(ctx context.Context, deltas ...inventory.Delta) error {
 
 // update writes what became of a stored order.
 func (t *tx) update(ctx context.Context, o inventory.Stored) error {
-	_, err := t.StmtContext(ctx, t.stmts.updateOrder).ExecContext(ctx,
+	_, err := t.prepared(ctx, t.stmts.updateOrder).ExecContext(ctx, //nolint:sqlclosecheck // the transaction closes it
 		string(o.Status.State), o.Status.Version, o.PaymentRef, o.Status.Order[:])
 	if err != nil {
 		return fmt.Errorf("update order: %w", err)
@@ -141,7 +144,7 @@ func collect(rows *sql.Rows, err error, scan func() error) error {
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // Err has it
+	defer rows.Close()
 	for rows.Next() {
 		if err := scan(); err != nil {
 			return err

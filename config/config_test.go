@@ -1,0 +1,138 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// load runs Load on a command line, away from this machine's own configuration.
+func load(t *testing.T, keys []string, args ...string) (Config, error) {
+	t.Helper()
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	Flags(fs, keys...)
+	if err := fs.Parse(args); err != nil {
+		t.Fatalf("parse %q: %v", args, err)
+	}
+	return Load(fs)
+}
+
+func file(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "sluice.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestLoad_HasTheDefaultsOfTheContract(t *testing.T) {
+	c, err := load(t, Keys())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Bound != 10_000 || c.MaxWait != 30*time.Second || c.Listen != "127.0.0.1:8080" || c.Admin != "127.0.0.1:8081" || c.Store != SQLite {
+		t.Errorf("defaults: %+v", c)
+	}
+}
+
+func TestLoad_FlagsBeatEnvironmentBeatsFileBeatsDefaults(t *testing.T) {
+	name := file(t, "bound: 3\nmax-wait: 3s\ndrain-rate: 3\n")
+	t.Setenv("SLUICE_BOUND", "2")
+	t.Setenv("SLUICE_MAX_WAIT", "2s")
+	c, err := load(t, Keys(), "--config", name, "--bound", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Bound != 1 || c.MaxWait != 2*time.Second || c.DrainRate != 3 || c.Batch != 256 {
+		t.Errorf("bound %d, max-wait %v, drain-rate %d, batch %d; want 1, 2s, 3, 256", c.Bound, c.MaxWait, c.DrainRate, c.Batch)
+	}
+}
+
+func TestLoad_EveryKeyIsAFlagAnEnvironmentVariableAndAFileKey(t *testing.T) {
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	Flags(fs, Keys()...)
+	for _, key := range Keys() {
+		f := fs.Lookup(key)
+		if f == nil || !strings.Contains(f.Usage, EnvName(key)) {
+			t.Errorf("%s: no flag that names %s", key, EnvName(key))
+		}
+	}
+}
+
+func TestLoad_AVerbMayHaveADefaultOfItsOwn(t *testing.T) {
+	c, err := load(t, []string{"listen=127.0.0.1:4150"})
+	if err != nil || c.Listen != "127.0.0.1:4150" {
+		t.Errorf("listen %q, %v", c.Listen, err)
+	}
+	t.Setenv("SLUICE_LISTEN", "127.0.0.1:1")
+	if c, err = load(t, []string{"listen=127.0.0.1:4150"}); err != nil || c.Listen != "127.0.0.1:1" {
+		t.Errorf("listen from the environment %q, %v", c.Listen, err)
+	}
+}
+
+func TestLoad_SaysWhatIsWrongWhereItCameFromAndWhatIsAllowed(t *testing.T) {
+	for _, c := range []struct {
+		env, value string
+		args       []string
+		want       []string
+	}{
+		{args: []string{"--bound", "0"}, want: []string{"bound", `"0"`, "--bound", "1 to 10000000"}},
+		{args: []string{"--bound", "many"}, want: []string{"bound", `"many"`, "whole number"}},
+		{env: "SLUICE_MAX_WAIT", value: "2h", want: []string{"max-wait", `"2h"`, "SLUICE_MAX_WAIT", "0s to 1h"}},
+		{args: []string{"--listen", "8080"}, want: []string{"listen", "host:port"}},
+		{args: []string{"--listen", "127.0.0.1:99999"}, want: []string{"listen", "0 to 65535"}},
+		{args: []string{"--store", "mysql://x"}, want: []string{"store", "sqlite", "postgres://"}},
+		{args: []string{"--store", "mysql://u:secret@h/x"}, want: []string{"store", "xxxxx"}},
+		{args: []string{"--log-format", "xml"}, want: []string{"log-format", "text, json"}},
+		{env: "SLUICE_DEMO", value: "perhaps", want: []string{"demo", "true or false"}},
+		{args: []string{"--data", ""}, want: []string{"data", "must not be empty"}},
+		{args: []string{"--config", "/does/not/exist.yaml"}, want: []string{"/does/not/exist.yaml"}},
+	} {
+		t.Run(strings.Join(append(c.args, c.env), " "), func(t *testing.T) {
+			if c.env != "" {
+				t.Setenv(c.env, c.value)
+			}
+			_, err := load(t, Keys(), c.args...)
+			if _, ok := errors.AsType[*Error](err); !ok {
+				t.Fatalf("error = %v; want a *config.Error", err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q does not say %q", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("error %q tells a password", err)
+			}
+		})
+	}
+}
+
+func TestLoad_RefusesAFileWithAKeyThatDoesNotExist(t *testing.T) {
+	for _, text := range []string{"bounds: 3\n", "limits:\n  bound: 3\n", "bound: [1]\n", "bound: 1\n  x"} {
+		if _, err := load(t, Keys(), "--config", file(t, text)); err == nil {
+			t.Errorf("a file with %q is taken", text)
+		}
+	}
+	_, err := load(t, Keys(), "--config", file(t, "bounds: 3\n"))
+	if err == nil || !strings.Contains(err.Error(), `"bounds" is not a key`) {
+		t.Errorf("error = %v", err)
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	f.Add("bound: 3\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := load(t, Keys(), "--config", file(t, text))
+		if err == nil && (c.Bound < 1 || c.Data == "") {
+			t.Errorf("%q gives %+v", text, c)
+		}
+	})
+}

@@ -1,0 +1,207 @@
+package limiter
+
+import (
+	"encoding/binary"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sluice"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func id(n int) (id sluice.OrderID) {
+	binary.LittleEndian.PutUint64(id[:], uint64(n)*0x9e3779b97f4a7c15)
+	return id
+}
+
+func entry() (int, error) { return 0, nil }
+
+// P4: at no instant are there more members than the bound, and with nobody releasing exactly as many.
+func TestCredits_NeverExceedBoundUnderRace(t *testing.T) {
+	const bound, goroutines, each = 1000, 64, 500
+	c := NewCredits[int]()
+	var granted, full atomic.Int64
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Go(func() {
+			for n := range each {
+				switch _, taken, _ := c.Take(id(g*each+n), bound, entry); taken {
+				case Granted:
+					granted.Add(1)
+				case Full:
+					full.Add(1)
+				case Present:
+					t.Error("a new id counts as present")
+				}
+				if n := c.Outstanding(); n > bound {
+					t.Errorf("%d outstanding, bound %d", n, bound)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if granted.Load() != bound || full.Load() != goroutines*each-bound {
+		t.Errorf("granted %d, full %d; want %d, %d", granted.Load(), full.Load(), bound, goroutines*each-bound)
+	}
+}
+
+// P4: taking and giving back the same ids from everywhere, twice each, never gives more or fewer credits than members.
+func TestCredits_NothingReturnsTwice(t *testing.T) {
+	const bound, ids = 100, 400
+	c := NewCredits[int]()
+	var taken, returned atomic.Int64
+	var wg sync.WaitGroup
+	for g := range 32 {
+		wg.Go(func() {
+			for round := range 200 {
+				n := id((g*7 + round) % ids)
+				if _, got, _ := c.Take(n, bound, entry); got == Granted {
+					taken.Add(1)
+				}
+				if c.Outstanding() > bound {
+					t.Error("over the bound")
+				}
+				for range 2 {
+					if _, held := c.Release(n); held {
+						returned.Add(1)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	members := int64(0)
+	c.Each(func(sluice.OrderID, int) { members++ })
+	if c.Outstanding() != taken.Load()-returned.Load() || members != c.Outstanding() {
+		t.Errorf("outstanding %d, members %d, taken %d, returned %d", c.Outstanding(), members, taken.Load(), returned.Load())
+	}
+}
+
+func TestCredits_AFailedEntryGivesItsCreditBack(t *testing.T) {
+	c := NewCredits[int]()
+	broken := errors.New("journal")
+	if _, _, err := c.Take(id(1), 1, func() (int, error) { return 0, broken }); !errors.Is(err, broken) {
+		t.Fatalf("Take = %v", err)
+	}
+	if _, taken, err := c.Take(id(2), 1, entry); taken != Granted || err != nil {
+		t.Errorf("the credit of a failed entry is gone: %v, %v", taken, err)
+	}
+}
+
+func TestCredits_ARepeatIsPresentEvenWhenFull(t *testing.T) {
+	c := NewCredits[int]()
+	for n := range 3 {
+		c.Restore(id(n), n) // promised before a restart: whatever the bound
+	}
+	if e, taken, _ := c.Take(id(2), 1, entry); taken != Present || e != 2 {
+		t.Errorf("repeat = %v, %v; want present, 2", e, taken)
+	}
+	if _, taken, _ := c.Take(id(9), 3, entry); taken != Full {
+		t.Errorf("a fourth of three = %v", taken)
+	}
+	c.Restore(id(0), 7)
+	if c.Outstanding() != 3 {
+		t.Errorf("restoring twice counts twice: %d", c.Outstanding())
+	}
+}
+
+func TestGate(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	for name, c := range map[string]struct {
+		sale  sluice.Sale
+		fresh bool
+		want  sluice.Refusal
+		retry time.Duration
+	}{
+		"open":                          {sluice.Sale{Free: 1}, true, "", 0},
+		"not started":                   {sluice.Sale{Free: 1, StartsAt: now.Add(time.Minute)}, true, sluice.NotStarted, time.Minute},
+		"starts now":                    {sluice.Sale{Free: 1, StartsAt: now}, true, "", 0},
+		"ends now":                      {sluice.Sale{Free: 1, EndsAt: now}, true, sluice.Ended, 0},
+		"ended, facts old":              {sluice.Sale{Free: 1, EndsAt: now}, false, sluice.Ended, 0},
+		"paused":                        {sluice.Sale{Free: 1, Paused: true}, true, sluice.SalePaused, 5 * time.Second},
+		"paused, facts old: fails open": {sluice.Sale{Free: 1, Paused: true}, false, "", 0},
+		"all sold":                      {sluice.Sale{Sold: 5}, true, sluice.AllSold, 0},
+		"sold, facts old: fails open":   {sluice.Sale{Sold: 5}, false, "", 0},
+		"none free but some held":       {sluice.Sale{Sold: 5, Held: 1}, true, "", 0},
+	} {
+		if v := Gate(now, &c.sale, c.fresh); v.Refusal != c.want || v.RetryAfter != c.retry {
+			t.Errorf("%s: %+v, want %q after %v", name, v, c.want, c.retry)
+		}
+	}
+}
+
+func TestEffectiveBound(t *testing.T) {
+	for _, c := range []struct {
+		bound, floor int64
+		rate         float64
+		wait         time.Duration
+		want         int64
+	}{
+		{10_000, 512, 0, 30 * time.Second, 10_000},    // no fresh rate: the bound alone
+		{10_000, 512, 100, 0, 10_000},                 // any wait
+		{10_000, 512, 100, 30 * time.Second, 3000},    // rate x wait
+		{10_000, 512, 1, 30 * time.Second, 512},       // never below two batches
+		{10_000, 512, 5000, 30 * time.Second, 10_000}, // never above the bound
+		{100, 512, 1, 30 * time.Second, 100},
+	} {
+		if got := EffectiveBound(c.bound, c.floor, c.rate, c.wait); got != c.want {
+			t.Errorf("EffectiveBound(%d, %d, %v, %v) = %d, want %d", c.bound, c.floor, c.rate, c.wait, got, c.want)
+		}
+	}
+}
+
+func TestDrainRate_SamplesOnlyUnderBacklog(t *testing.T) {
+	var r DrainRate
+	now := time.Unix(0, 0)
+	at := func(seconds int, settled uint64, backlog bool) float64 {
+		r.Observe(now.Add(time.Duration(seconds)*time.Second), settled, backlog)
+		return r.Rate(now.Add(time.Duration(seconds) * time.Second))
+	}
+	at(0, 0, false)
+	if got := at(1, 10, false); got != 0 {
+		t.Errorf("a quiet sale gives a rate: %v", got)
+	}
+	at(2, 20, true)
+	if got := at(3, 1020, true); got != 1000 {
+		t.Errorf("rate under backlog = %v, want 1000", got)
+	}
+	if got := at(4, 1020, true); got != 1000 {
+		t.Errorf("a pause of the database changes the rate: %v", got)
+	}
+	if got := at(15, 1020, true); got != 0 {
+		t.Errorf("a rate 12 s old still holds: %v", got)
+	}
+}
+
+func TestRetryWhenFull_IsWithinReason(t *testing.T) {
+	for _, c := range []struct {
+		outstanding int64
+		rate        float64
+		want        time.Duration
+	}{{1000, 0, time.Second}, {1000, 1000, 500 * time.Millisecond}, {10_000, 100, 10 * time.Second}, {10_000, 1, 30 * time.Second}} {
+		if got := RetryWhenFull(c.outstanding, c.rate); got != c.want {
+			t.Errorf("RetryWhenFull(%d, %v) = %v, want %v", c.outstanding, c.rate, got, c.want)
+		}
+	}
+	if got := Jitter(time.Second, 0.5); got != 1250*time.Millisecond {
+		t.Errorf("Jitter = %v", got)
+	}
+}
+
+func BenchmarkCreditsTakeAndRelease(b *testing.B) {
+	c := NewCredits[int]()
+	n := 0
+	for b.Loop() {
+		n++
+		if _, taken, _ := c.Take(id(n), 10, entry); taken != Granted {
+			b.Fatal(taken)
+		}
+		c.Release(id(n))
+	}
+}
