@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	storePatience   = 20 * time.Second // how long a batch waits for the store before it goes back to the queue
+	messageTimeout  = 15 * time.Second // after which nsqd gives a dead worker's messages to another
+	storePatience   = 8 * time.Second  // how long a batch waits for the store before it goes back to the queue
 	storeBackoff    = 100 * time.Millisecond
 	storeMaxBackoff = 2 * time.Second
 	putBack         = 2 * time.Second // before a message that could not be settled comes again

@@ -76,7 +76,7 @@ func New(cfg Config, parts Parts) (*Worker, error) {
 	var err error
 	w.consumer, err = queue.NewConsumer(queue.ConsumerConfig{
 		Addr: cfg.NSQD, Topic: queue.TopicOrders, Channel: queue.ChannelSettle,
-		MaxInFlight: 2 * batch, MaxBatch: batch, Handle: w.settle, Logger: parts.Logger,
+		MaxInFlight: 2 * batch, MaxBatch: batch, MsgTimeout: messageTimeout, Handle: w.settle, Logger: parts.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("consumer of orders: %w", err)

@@ -1,0 +1,329 @@
+package ingress
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"sluice"
+)
+
+func TestDoor_AcceptsAnOrderAndTellsWhatBecameOfIt(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.CheckoutURL = "https://shop.example/pay?o={order}" }))
+	a := s.buy("u1")
+	s.want(a, 202, "queued")
+	if a.number("version") != 1 || a.number("position") != 1 || string(a.header.Peek("Location")) != "/v1/orders/"+a.Order {
+		t.Errorf("202: %v, Location %s", a.body, a.header.Peek("Location"))
+	}
+	if c := s.carrier.carried(); len(c) != 1 || c[0].ID.String() != a.Order || c[0].User != "u1" || c[0].AcceptedAt.IsZero() {
+		t.Errorf("carried %+v", c)
+	}
+	s.want(s.get(a.Order), 200, "queued")
+
+	held := s.outcome(a.Order, sluice.Held, 2)
+	held.PayBy = time.Now().Add(time.Minute)
+	s.hear(held)
+	got := s.get(a.Order)
+	s.want(got, 200, "held")
+	if got.body["checkout_url"] != "https://shop.example/pay?o="+a.Order || got.body["pay_by"] == nil || got.number("units") != 1 {
+		t.Errorf("held: %v", got.body)
+	}
+}
+
+func TestDoor_AnswersARepeatWithTheSameOrderAndItsPresentStatus(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.PerUserLimit = 2 }))
+	first := s.buy("u1", "Idempotency-Key", "k1")
+	s.want(first, 202, "queued")
+	again := s.buy("u1", "Idempotency-Key", "k1")
+	s.want(again, 200, "queued")
+	if again.Order != first.Order || len(s.carrier.carried()) != 1 {
+		t.Errorf("repeat: order %s, carried %d; want %s, 1", again.Order, len(s.carrier.carried()), first.Order)
+	}
+	other := s.call("POST", "/v1/sales/demo/orders", `{"user":"u1","quantity":2}`, "Idempotency-Key", "k1")
+	s.want(other, 422, "idempotency-mismatch")
+
+	s.hear(s.outcome(first.Order, sluice.Rejected, 2))
+	s.want(s.buy("u1", "Idempotency-Key", "k1"), 200, "rejected") // with a key, a repeat stays the same order
+	if other := s.buy("u1", "Idempotency-Key", "k2"); other.Order == first.Order {
+		t.Error("another key gives the same order")
+	}
+	one, two := s.buy("u2"), s.buy("u2") // no key, limit two: each is a new order
+	if one.Order == two.Order {
+		t.Error("two requests without a key are one order although the limit is two")
+	}
+}
+
+func TestDoor_WithoutAKeyARepeatAfterARejectionIsANewAttempt(t *testing.T) {
+	disk := vfs.NewMem()
+	s := newStand(t, testConfig(), disk, sale("demo", nil))
+	ids := map[string]bool{}
+	for attempt := range 4 {
+		a := s.buy("u1")
+		s.want(a, 202, "queued")
+		if ids[a.Order] {
+			t.Fatalf("attempt %d has an id of an earlier one", attempt)
+		}
+		ids[a.Order] = true
+		s.want(s.buy("u1"), 200, "queued")
+		s.hear(s.outcome(a.Order, sluice.Rejected, 2))
+	}
+	last := s.buy("u1")
+	s.hear(s.outcome(last.Order, sluice.Held, 2))
+	s.want(s.buy("u1"), 200, "held") // a success is no reason for another attempt
+	if err := s.Journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	restarted := newStand(t, testConfig(), disk, sale("demo", nil))
+	if again := restarted.buy("u1"); again.Order != last.Order {
+		t.Errorf("after a restart the repeat is %s, want %s", again.Order, last.Order)
+	}
+}
+
+// P4: with nobody settling, exactly the bound is accepted, whoever asks how.
+func TestDoor_AcceptsExactlyTheBoundFromManyClients(t *testing.T) {
+	cfg := testConfig()
+	cfg.Bound = 1000
+	s := newStand(t, cfg, nil, sale("demo", nil))
+	var accepted, full atomic.Int64
+	var wg sync.WaitGroup
+	for c := range 256 {
+		wg.Go(func() {
+			for n := range 10 {
+				switch a := s.buy(fmt.Sprintf("u%d-%d", c, n)); {
+				case a.status == 202:
+					accepted.Add(1)
+				case a.status == 503 && a.reason() == "queue-full" && a.number("retry_after_ms") > 0 && len(a.header.Peek("Retry-After")) > 0:
+					full.Add(1)
+				default:
+					t.Errorf("answer %d %v", a.status, a.body)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if accepted.Load() != 1000 || full.Load() != 1560 {
+		t.Errorf("accepted %d, queue-full %d; want 1000, 1560", accepted.Load(), full.Load())
+	}
+	if known := s.carrier.carried()[0]; true {
+		s.want(s.buy(known.User), 200, "queued") // a repeat is answered even then
+	}
+	s.hear(s.outcome(s.carrier.carried()[0].ID.String(), sluice.Paid, 2))
+	s.want(s.buy("next"), 202, "queued")
+	s.want(s.buy("one too many"), 503, "queue-full")
+}
+
+// P10: a status never goes backwards, however outcomes are repeated and reordered.
+func TestDoor_IgnoresOlderNews(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	a := s.buy("u1")
+	held, paid := s.outcome(a.Order, sluice.Held, 2), s.outcome(a.Order, sluice.Paid, 3)
+	s.hear(paid, held)
+	s.want(s.get(a.Order), 200, "paid")
+	s.hear(held)
+	s.want(s.get(a.Order), 200, "paid")
+	s.hear(held, paid, held)
+	if s.credits.Outstanding() != 0 {
+		t.Errorf("%d outstanding", s.credits.Outstanding())
+	}
+}
+
+func TestDoor_RestartKeepsEveryPromise(t *testing.T) {
+	disk := vfs.NewCrashableMem()
+	s := newStand(t, testConfig(), disk, sale("demo", nil))
+	var promised []answer
+	for n := range 10 {
+		promised = append(promised, s.buy(fmt.Sprintf("u%d", n)))
+	}
+	s.hear(s.outcome(promised[0].Order, sluice.Held, 2))
+	crashed := disk.CrashClone(vfs.CrashCloneCfg{}) // P3: what was not synced is gone
+
+	r := newStand(t, testConfig(), crashed, sale("demo", nil))
+	if n := r.credits.Outstanding(); n != 9 {
+		t.Fatalf("%d outstanding after the crash, want 9", n)
+	}
+	// The database settled one more before the crash; its message never came.
+	r.truth.settle(r.outcome(promised[1].Order, sluice.Held, 2))
+	r.run()
+	r.eventually("eight orders are carried again and one is settled from the database", func() bool {
+		return len(r.carrier.carried()) == 8 && r.credits.Outstanding() == 8
+	})
+	r.want(r.get(promised[0].Order), 200, "held")
+	r.want(r.get(promised[1].Order), 200, "held")
+	for _, a := range promised[2:] {
+		r.want(r.get(a.Order), 200, "queued")
+	}
+}
+
+func TestDoor_CarriesAgainWhatARestartedQueueForgot(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	s.carrier.sent = s.Sent
+	s.run()
+	for n := range 5 {
+		s.buy(fmt.Sprintf("u%d", n))
+	}
+	settled := s.carrier.carried()[0]
+	s.truth.settle(s.outcome(settled.ID.String(), sluice.Paid, 2))
+	s.carrier.restart()
+	s.eventually("four orders are carried again", func() bool { return len(s.carrier.carried()) == 4 })
+	s.eventually("the settled one is not", func() bool { return s.credits.Outstanding() == 4 })
+	for _, o := range s.carrier.carried() {
+		if o.ID == settled.ID {
+			t.Error("an order that the database knows was carried again")
+		}
+	}
+}
+
+func TestDoor_CarriesAgainWhatTheCarrierRefusedOrDoubts(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	s.carrier.full = true
+	a := s.buy("u1")
+	s.want(a, 202, "queued") // the journal has it: that is the promise
+	s.run()
+	s.carrier.mu.Lock()
+	s.carrier.full = false
+	s.carrier.mu.Unlock()
+	s.eventually("the order is carried", func() bool { return len(s.carrier.carried()) == 1 })
+	s.Doubt([]sluice.OrderID{s.carrier.carried()[0].ID})
+	s.eventually("the order is carried once more", func() bool { return len(s.carrier.carried()) == 2 })
+}
+
+func TestDoor_WaitAnswersAsSoonAsThereIsNews(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	a := s.buy("u1")
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			s.want(s.call("GET", "/v1/orders/"+a.Order+"?wait=30s", ""), 200, "paid")
+		})
+	}
+	s.eventually("twenty wait", func() bool { return s.waiting.count.Load() == 20 })
+	s.hear(s.outcome(a.Order, sluice.Paid, 2))
+	wg.Wait()
+	if d := time.Since(began); d > 10*time.Second {
+		t.Errorf("news took %v", d)
+	}
+	if len(s.waiting.bells) != 0 || s.waiting.count.Load() != 0 {
+		t.Errorf("the waiting room keeps %d bells for %d", len(s.waiting.bells), s.waiting.count.Load())
+	}
+	began = time.Now()
+	b := s.buy("u2")
+	s.want(s.call("GET", "/v1/orders/"+b.Order+"?wait=50ms", ""), 200, "queued")
+	if d := time.Since(began); d < 50*time.Millisecond {
+		t.Errorf("answered after %v without news", d)
+	}
+}
+
+func TestDoor_WhoFindsTheWaitingRoomFullIsAnsweredAtOnce(t *testing.T) {
+	cfg := testConfig()
+	cfg.MaxWaiting = 1
+	s := newStand(t, cfg, nil, sale("demo", nil))
+	a := s.buy("u1")
+	var wg sync.WaitGroup
+	wg.Go(func() { s.call("GET", "/v1/orders/"+a.Order+"?wait=30s", "") })
+	s.eventually("one waits", func() bool { return s.waiting.count.Load() == 1 })
+	s.want(s.call("GET", "/v1/orders/"+a.Order+"?wait=30s", ""), 200, "queued")
+	s.Close() // shutdown lets go of who waits
+	wg.Wait()
+}
+
+func TestDoor_AsksForAnOrderOfAnotherDoorOnceAndInBatches(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	s.run()
+	id := s.Keys.ID([]byte("demo"), []byte("elsewhere"), nil, 0)
+	s.want(s.get(id.String()), 200, "queued") // genuine, but nobody knows it yet
+	s.truth.settle(s.outcome(id.String(), sluice.Held, 2))
+	s.eventually("the door has learned of it", func() bool { return s.get(id.String()).state() == "held" })
+	s.truth.mu.Lock()
+	asked := s.truth.asked
+	s.truth.mu.Unlock()
+	for range 100 {
+		s.get(id.String())
+	}
+	if s.truth.asked != asked {
+		t.Errorf("reads of a known status reach the database: %d questions", s.truth.asked-asked)
+	}
+}
+
+// stuckDisk makes syncs wait for its lock.
+type stuckDisk struct {
+	sync.Mutex
+	stuck atomic.Bool
+}
+
+func (d *stuckDisk) String() string { return "stuck disk" }
+func (d *stuckDisk) MaybeError(op errorfs.Op) error {
+	if d.stuck.Load() && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo) {
+		d.Lock()
+		defer d.Unlock()
+	}
+	return nil
+}
+
+// A stalled sync is indeterminate: the answer says so, the credit stays out, and the same key finds the order after.
+func TestDoor_AStalledDiskIsUnavailableAndKeepsTheCredit(t *testing.T) {
+	disk := &stuckDisk{}
+	cfg := testConfig()
+	cfg.Answer = 20 * time.Millisecond
+	s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
+	disk.Lock()
+	disk.stuck.Store(true)
+	a := s.buy("u1")
+	s.want(a, 503, "unavailable")
+	if a.Order == "" || s.credits.Outstanding() != 1 || len(s.carrier.carried()) != 0 {
+		t.Errorf("order %q, outstanding %d, carried %d; want the id, 1, 0", a.Order, s.credits.Outstanding(), len(s.carrier.carried()))
+	}
+	s.want(s.buy("u1"), 503, "unavailable") // a repeat waits for the original's sync
+	s.run()
+	disk.stuck.Store(false)
+	disk.Unlock()
+	s.eventually("the order is durable, so its repeat is answered", func() bool { return s.buy("u1").status == 200 })
+	s.eventually("the order is carried although nobody was told 202", func() bool { return len(s.carrier.carried()) == 1 })
+}
+
+func TestDoor_PositionNeverGrows(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	var orders []answer
+	for n := range 50 {
+		orders = append(orders, s.buy(fmt.Sprintf("u%d", n)))
+	}
+	last := orders[49].Order
+	before := s.get(last).number("position")
+	if before != 50 {
+		t.Errorf("position %v, want 50", before)
+	}
+	for _, i := range []int{3, 1, 2, 0, 9, 30} {
+		s.hear(s.outcome(orders[i].Order, sluice.Paid, 2))
+		now := s.get(last).number("position")
+		if now > before {
+			t.Errorf("position grew from %v to %v", before, now)
+		}
+		before = now
+	}
+	if before != 44 {
+		t.Errorf("position %v after six were settled, want 44", before)
+	}
+}
+
+func TestDoor_IsReadyOnlyWhenItCanAccept(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	if a := s.call("GET", "/readyz", ""); a.status != 200 {
+		t.Errorf("readyz = %d", a.status)
+	}
+	s.board.clock.Store(nil)
+	a := s.call("GET", "/readyz", "")
+	s.want(a, 503, "unavailable")
+	if !errors.Is(s.Ready(), errUninformed) || !strings.Contains(a.body["detail"].(string), "no worker") {
+		t.Errorf("not ready: %v", a.body)
+	}
+	if a := s.call("GET", "/livez", ""); a.status != 200 {
+		t.Errorf("livez = %d", a.status)
+	}
+}

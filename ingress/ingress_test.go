@@ -1,0 +1,282 @@
+package ingress
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"go.uber.org/goleak"
+
+	"sluice"
+	"sluice/journal"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// fasthttp keeps one goroutine for the Date header for as long as the process lives.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
+
+// fakeCarrier keeps what it is given.
+type fakeCarrier struct {
+	mu          sync.Mutex
+	orders      []sluice.Order
+	full        bool
+	incarnation uint64
+	depth       int64
+	sent        func(ids []sluice.OrderID, incarnation uint64)
+}
+
+func (c *fakeCarrier) Carry(o *sluice.Order) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.full {
+		return false
+	}
+	c.orders = append(c.orders, *o)
+	if c.sent != nil {
+		go c.sent([]sluice.OrderID{o.ID}, c.incarnation)
+	}
+	return true
+}
+
+func (c *fakeCarrier) Incarnation() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.incarnation
+}
+
+func (c *fakeCarrier) Depth() (int64, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.depth, c.depth >= 0
+}
+
+func (c *fakeCarrier) restart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.incarnation++
+	c.orders = nil
+}
+
+func (c *fakeCarrier) carried() []sluice.Order {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]sluice.Order(nil), c.orders...)
+}
+
+// fakeTruth is the database as a door sees it.
+type fakeTruth struct {
+	mu       sync.Mutex
+	down     bool
+	sales    []sluice.Sale
+	statuses map[sluice.OrderID]sluice.Status
+	asked    int
+}
+
+func (f *fakeTruth) Facts(context.Context) (sluice.Changes, float64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return sluice.Changes{}, 0, errors.New("down")
+	}
+	return sluice.Changes{Now: time.Now(), Sales: append([]sluice.Sale(nil), f.sales...)}, 1000, nil
+}
+
+func (f *fakeTruth) Statuses(_ context.Context, ids []sluice.OrderID) (c sluice.Changes, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return c, errors.New("down")
+	}
+	if len(ids) > MaxInquiry {
+		return c, fmt.Errorf("%d orders asked for at once", len(ids))
+	}
+	f.asked += len(ids)
+	for _, id := range ids {
+		if s, ok := f.statuses[id]; ok {
+			c.Statuses = append(c.Statuses, s)
+		}
+	}
+	return c, nil
+}
+
+// settle makes the database know orders' outcomes, as if a worker had committed them and its message was lost.
+func (f *fakeTruth) settle(statuses ...sluice.Status) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range statuses {
+		f.statuses[s.Order] = s
+	}
+}
+
+// stand is a door with everything around it.
+type stand struct {
+	*Door
+	t       testing.TB
+	carrier *fakeCarrier
+	truth   *fakeTruth
+	disk    vfs.FS
+}
+
+func sale(id string, change func(*sluice.Sale)) sluice.Sale {
+	s := sluice.Sale{ID: id, Stock: 1000, Free: 1000, PerUserLimit: 1, OverAdmission: 1.5, Version: 1}
+	if change != nil {
+		change(&s)
+	}
+	return s
+}
+
+func testConfig() Config {
+	c := DefaultConfig()
+	c.Bound, c.MinBound = 100, 10
+	return c
+}
+
+// newStand makes a door on a disk (nil: a new one) that has heard of the sales but does not run.
+func newStand(t testing.TB, cfg Config, disk vfs.FS, sales ...sluice.Sale) *stand {
+	t.Helper()
+	if disk == nil {
+		disk = vfs.NewMem()
+	}
+	keys, err := sluice.NewIDKey(bytes.Repeat([]byte("k"), sluice.MinIDKeyBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	j, err := journal.Open(journal.Options{
+		Dir: "journal", FS: disk, Logger: log,
+		Fatal: func(err error) { t.Errorf("the journal wants to end the process: %v", err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stand{
+		t: t, disk: disk, carrier: &fakeCarrier{},
+		truth: &fakeTruth{sales: sales, statuses: make(map[sluice.OrderID]sluice.Status)},
+	}
+	s.Door, err = New(cfg, Parts{
+		Keys: keys, Journal: j, Carrier: s.carrier, Truth: s.truth, Logger: log, Metrics: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := j.Close(); err != nil && !errors.Is(err, journal.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	if err := s.refreshFacts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// run gives the door time until the test ends.
+func (s *stand) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(ctx) })
+	s.t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+}
+
+// answer is what a buyer hears.
+type answer struct {
+	status int
+	header *fasthttp.ResponseHeader
+	Order  string `json:"order"`
+	Status string `json:"-"`
+	body   map[string]any
+}
+
+func (a answer) reason() string { r, _ := a.body["reason"].(string); return r }
+func (a answer) state() string  { r, _ := a.body["status"].(string); return r }
+func (a answer) number(key string) float64 {
+	n, _ := a.body[key].(float64)
+	return n
+}
+
+func (s *stand) call(method, path, body string, headers ...string) answer {
+	s.t.Helper()
+	var ctx fasthttp.RequestCtx
+	ctx.Request.Header.SetMethod(method)
+	ctx.Request.SetRequestURI(path)
+	if body != "" {
+		ctx.Request.Header.SetContentType("application/json")
+		ctx.Request.SetBodyString(body)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		ctx.Request.Header.Set(headers[i], headers[i+1])
+	}
+	s.Handle(&ctx)
+	a := answer{status: ctx.Response.StatusCode(), header: &ctx.Response.Header}
+	if bytes.Contains(ctx.Response.Header.ContentType(), []byte("json")) {
+		if err := json.Unmarshal(ctx.Response.Body(), &a.body); err != nil {
+			s.t.Fatalf("%s %s answers no JSON: %v: %s", method, path, err, ctx.Response.Body())
+		}
+		a.Order, _ = a.body["order"].(string)
+	}
+	return a
+}
+
+// buy places an order of one unit; headers follow in pairs.
+func (s *stand) buy(user string, headers ...string) answer {
+	s.t.Helper()
+	return s.call("POST", "/v1/sales/demo/orders", fmt.Sprintf(`{"user":%q,"quantity":1}`, user), headers...)
+}
+
+func (s *stand) get(order string) answer {
+	s.t.Helper()
+	return s.call("GET", "/v1/orders/"+order, "")
+}
+
+// outcome makes the status that a worker would announce for an answered order.
+func (s *stand) outcome(order string, state sluice.State, version int64) sluice.Status {
+	s.t.Helper()
+	id, err := sluice.ParseOrderID(order)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return sluice.Status{Order: id, Sale: "demo", State: state, Version: version, Units: 1, SettledAt: time.Now()}
+}
+
+func (s *stand) hear(statuses ...sluice.Status) {
+	s.t.Helper()
+	if err := s.Hear(s.t.Context(), sluice.Changes{Now: time.Now(), Statuses: statuses}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stand) want(a answer, status int, reasonOrState string) {
+	s.t.Helper()
+	got := a.reason()
+	if a.status < 300 {
+		got = a.state()
+	}
+	if a.status != status || got != reasonOrState {
+		s.t.Errorf("answer %d %v; want %d %s", a.status, a.body, status, reasonOrState)
+	}
+}
+
+// eventually waits for something that goroutines of the door bring about.
+func (s *stand) eventually(what string, ok func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("never: %s", what)
+		}
+	}
+}
