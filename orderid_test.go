@@ -38,8 +38,14 @@ func TestIDKey_GivesEveryDifferentInputAnotherID(t *testing.T) {
 		sale, user, key string
 		attempt         int
 	}{
-		{"demo", "u1", "k", 0}, {"demo", "u1", "k", 1}, {"demo", "u1", "", 0}, {"demo", "u1k", "", 0},
-		{"demou", "1", "k", 0}, {"dem", "ou1", "k", 0}, {"demo", "u", "1k", 0}, {"", "demou1", "k", 0},
+		{"demo", "u1", "k", 0},
+		{"demo", "u1", "k", 1},
+		{"demo", "u1", "", 0},
+		{"demo", "u1k", "", 0},
+		{"demou", "1", "k", 0},
+		{"dem", "ou1", "k", 0},
+		{"demo", "u", "1k", 0},
+		{"", "demou1", "k", 0},
 	} {
 		id := k.ID([]byte(in.sale), []byte(in.user), []byte(in.key), in.attempt)
 		name := in.sale + "|" + in.user + "|" + in.key

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,13 +37,13 @@ const maxOrders = 10_000_000
 
 var settings = []setting{
 	{"listen", kindAddress, "127.0.0.1:8080", "address to serve", address(func(c *Config) *string { return &c.Listen })},
-	{"admin", kindAddress, "127.0.0.1:8081", "address of the operations API", address(func(c *Config) *string { return &c.Admin })},
+	{"admin", kindAddress, "127.0.0.1:8081", "address of the operations API", endpoint(func(c *Config) *string { return &c.Admin })},
 	{"metrics", kindAddress, "", "address of Prometheus metrics; empty: none", optionalAddress(func(c *Config) *string { return &c.Metrics })},
 	{"data", kindFolder, defaultData(), "folder for everything that must outlive the process", required(func(c *Config) *string { return &c.Data })},
 	{"store", kindName, "sqlite", "inventory: sqlite, or a postgres:// URL", setStore},
 	{"nsqd", kindAddress, "127.0.0.1:4150", "nsqd's TCP address", address(func(c *Config) *string { return &c.NSQD })},
 	{"nsqd-http", kindAddress, "", "nsqd's HTTP address; empty: the port after the TCP one", optionalAddress(func(c *Config) *string { return &c.NSQDHTTP })},
-	{"worker", kindAddress, "127.0.0.1:8081", "address of the worker's operations API", address(func(c *Config) *string { return &c.Worker })},
+	{"worker", kindAddress, "127.0.0.1:8081", "address of the worker's operations API", endpoint(func(c *Config) *string { return &c.Worker })},
 	{"id", kindName, "door-1", "this door's name; no two doors share one", required(func(c *Config) *string { return &c.ID })},
 	{"id-key", kindFile, "", "file with the key of order ids, shared by all doors; empty: made in the data folder", optional(func(c *Config) *string { return &c.IDKey })},
 	{"admin-token-file", kindFile, "", "file with the bearer token of the operations API; needed beyond loopback", optional(func(c *Config) *string { return &c.TokenFile })},
@@ -95,6 +97,20 @@ func optionalAddress(field func(*Config) *string) func(*Config, string) error {
 	}
 }
 
+// endpoint is an address, or the URL of one, behind a TLS proxy perhaps.
+func endpoint(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		if !strings.Contains(text, "://") {
+			return address(field)(c, text)
+		}
+		if u, err := url.Parse(text); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return errors.New("want host:port, or a URL that begins with http:// or https://")
+		}
+		*field(c) = text
+		return nil
+	}
+}
+
 func number(least, most int, field func(*Config) *int) func(*Config, string) error {
 	return func(c *Config, text string) error {
 		n, err := strconv.Atoi(text)
@@ -130,13 +146,11 @@ func boolean(field func(*Config) *bool) func(*Config, string) error {
 
 func oneOf(allowed []string, field func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, text string) error {
-		for _, a := range allowed {
-			if text == a {
-				*field(c) = text
-				return nil
-			}
+		if !slices.Contains(allowed, text) {
+			return fmt.Errorf("want one of %s", strings.Join(allowed, ", "))
 		}
-		return fmt.Errorf("want one of %s", strings.Join(allowed, ", "))
+		*field(c) = text
+		return nil
 	}
 }
 

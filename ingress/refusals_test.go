@@ -39,8 +39,14 @@ func (s *stand) serve(readTimeout time.Duration) string {
 	return l.Addr().String()
 }
 
+// heard is an answer without its connection.
+type heard struct {
+	StatusCode int
+	Header     http.Header
+}
+
 // speak sends raw bytes and reads one answer.
-func speak(t *testing.T, address, raw string) (*http.Response, map[string]any) {
+func speak(t *testing.T, address, raw string) (heard, map[string]any) {
 	t.Helper()
 	c, err := net.Dial("tcp", address) //nolint:noctx // loopback
 	if err != nil {
@@ -66,7 +72,7 @@ func speak(t *testing.T, address, raw string) (*http.Response, map[string]any) {
 	if err := json.Unmarshal(body, &problem); err != nil {
 		t.Fatalf("answer to %.80q is no JSON: %s", raw, body)
 	}
-	return res, problem
+	return heard{res.StatusCode, res.Header}, problem
 }
 
 func post(sale, contentType, body string, headers ...string) string {

@@ -49,9 +49,9 @@ func (c *Credits[E]) shard(id sluice.OrderID) *creditShard[E] {
 	return &c.shards[binary.LittleEndian.Uint32(id[:4])%shards] // ids begin with a hash
 }
 
-// Take makes id outstanding unless bound orders are already. make is called, under the set's lock, only where the
+// Take makes id outstanding unless bound orders are already. enter is called, under the set's lock, only where the
 // credit is granted; it must be quick. The entry is the new or the present one.
-func (c *Credits[E]) Take(id sluice.OrderID, bound int64, make func() (E, error)) (entry E, taken Taken, err error) {
+func (c *Credits[E]) Take(id sluice.OrderID, bound int64, enter func() (E, error)) (entry E, taken Taken, err error) {
 	s := c.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +61,7 @@ func (c *Credits[E]) Take(id sluice.OrderID, bound int64, make func() (E, error)
 	if !c.reserve(bound) {
 		return entry, Full, nil
 	}
-	entry, err = make()
+	entry, err = enter()
 	if err != nil {
 		c.count.Add(-1)
 		return entry, Full, err

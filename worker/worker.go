@@ -88,6 +88,7 @@ func New(cfg Config, parts Parts) (*Worker, error) {
 // Start begins to settle and to serve, and returns when Stop has ended it or the API can't be served.
 func (w *Worker) Start(ctx context.Context) error {
 	var err error
+	//nolint:contextcheck // the publisher outlives ctx: Stop ends it after the drain has told its last outcomes
 	w.outcomes, err = queue.NewPublisher(queue.PublisherConfig{
 		Addr: w.cfg.NSQD, Topic: queue.TopicOutcomes, MaxPending: 2000, Logger: w.Logger,
 	})

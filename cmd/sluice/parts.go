@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -32,8 +33,8 @@ func runParts(ctx context.Context, parts ...part) error {
 	case <-over:
 	}
 	var err error
-	for i := len(running) - 1; i >= 0; i-- {
-		err = errors.Join(err, running[i].stop())
+	for _, r := range slices.Backward(running) {
+		err = errors.Join(err, r.stop())
 	}
 	return err
 }

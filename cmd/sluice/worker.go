@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/go-kratos/kratos/v2"
@@ -39,6 +40,9 @@ func workerCommand() *cobra.Command {
 
 // listenAdmin listens for operators. Beyond loopback they must show a token.
 func listenAdmin(cfg config.Config) (net.Listener, error) {
+	if strings.Contains(cfg.Admin, "://") {
+		return nil, &usageError{fmt.Errorf("admin %q: want host:port to listen on, not a URL", cfg.Admin)}
+	}
 	l, err := listen(cfg.Admin, "admin")
 	if err != nil {
 		return nil, err
