@@ -65,8 +65,14 @@ func demoPart(cfg config.Config, admin, door net.Addr) part {
 		if err := createDemo(ctx, client); err != nil {
 			return err
 		}
-		if ctx.Err() == nil {
-			fmt.Printf(demoText, door, admin, door, door)
+		buyers := api.NewClient(door.String(), "")
+		defer buyers.Close()
+		for ctx.Err() == nil {
+			if _, err := buyers.Sale(ctx, "demo"); err == nil { // the door has heard of it
+				fmt.Printf(demoText, door, admin, door, door)
+				break
+			}
+			pause(ctx, 50*time.Millisecond)
 		}
 		<-ctx.Done()
 		return nil
