@@ -114,22 +114,37 @@ func tail(path string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// freeAddress finds a loopback port below those that the kernel gives to outgoing connections: while a part is dead,
-// a buyer's reconnect could otherwise take the part's port, or even connect to itself.
+// Ports are handed out below those that the kernel gives to outgoing connections: while a part is dead, a buyer's
+// reconnect could otherwise take the part's port, or even connect to itself.
+const lowestPort, highestPort = 20_000, 31_998
+
+// nextPort steps through even ports: none is handed out twice, and nsqd's HTTP port, the one after, is nobody else's.
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(int64(mathrand.IntN((highestPort - lowestPort) / 2))) }
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+mathrand.IntN(12_000))
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
-		if err == nil {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
+		port := lowestPort + 2*(nextPort.Add(1)%((highestPort-lowestPort)/2))
+		if addr := fmt.Sprintf("127.0.0.1:%d", port); free(t, addr) && free(t, fmt.Sprintf("127.0.0.1:%d", port+1)) {
 			return addr
 		}
 	}
-	t.Fatal("no free port from 20000 to 31999")
+	t.Fatalf("no free port from %d to %d", lowestPort, highestPort)
 	return ""
+}
+
+func free(t *testing.T, addr string) bool {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
+	if err != nil {
+		return false
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return true
 }
 
 // idKeyFile is the key that all parts share.
