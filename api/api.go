@@ -79,7 +79,10 @@ type Pay struct {
 	PaymentRef string `json:"payment_ref"`
 }
 
-// Facts is what doors poll: every sale, the store's time, and the drain rate that the worker is set to.
+// EndedSalesKept is how long after its end a sale stays among the facts: buyers who come late hear that it has ended.
+const EndedSalesKept = 24 * time.Hour
+
+// Facts is what doors poll: every sale that has not ended EndedSalesKept ago, the store's time, and the drain rate that the worker is set to.
 type Facts struct {
 	sluice.Changes
 	DrainRate float64 `json:"drain_rate"` // orders a second; 0 for no limit

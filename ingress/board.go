@@ -68,9 +68,13 @@ func (b *board) find(sale []byte) *facts {
 	return l.facts.Load()
 }
 
-func (b *board) endedBefore(sale string, t time.Time) bool {
-	f := b.find([]byte(sale))
-	return f != nil && !f.EndsAt.IsZero() && f.EndsAt.Before(t)
+// over reports whether a settled order need not be remembered any more: its sale ended before t, or no worker tells of
+// it any longer and it was settled before t.
+func (b *board) over(s *sluice.Status, t time.Time) bool {
+	if f := b.find([]byte(s.Sale)); f != nil {
+		return !f.EndsAt.IsZero() && f.EndsAt.Before(t)
+	}
+	return s.SettledAt.Before(t)
 }
 
 // update takes in facts; older versions than the known ones are ignored.
@@ -91,6 +95,22 @@ func (b *board) update(sales []sluice.Sale, heard time.Time) {
 	if known != nil {
 		b.sales.Store(known)
 	}
+}
+
+// prune takes sales off that ended before t.
+func (b *board) prune(t time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known := b.sales.Load()
+	if known == nil {
+		return
+	}
+	next := maps.Clone(*known)
+	maps.DeleteFunc(next, func(_ string, l *listing) bool {
+		f := l.facts.Load()
+		return !f.EndsAt.IsZero() && f.EndsAt.Before(t)
+	})
+	b.sales.Store(&next)
 }
 
 func withSale(known *map[string]*listing, id string) *map[string]*listing {

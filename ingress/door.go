@@ -176,14 +176,20 @@ func (d *Door) forget(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			now, known := d.board.now()
-			if !known {
-				continue
-			}
-			n, err := d.Journal.Forget(func(s sluice.Status) bool { return d.board.endedBefore(s.Sale, now.Add(-d.cfg.Retention)) })
-			if err != nil || n > 0 {
-				d.Logger.Info("settled orders of ended sales dropped", "orders", n, "error", err)
-			}
+			d.forgetOnce()
 		}
+	}
+}
+
+func (d *Door) forgetOnce() {
+	now, known := d.board.now()
+	if !known {
+		return
+	}
+	before := now.Add(-d.cfg.Retention)
+	n, err := d.Journal.Forget(func(s sluice.Status) bool { return d.board.over(&s, before) })
+	d.board.prune(before)
+	if err != nil || n > 0 {
+		d.Logger.Info("settled orders of ended sales dropped", "orders", n, "error", err)
 	}
 }

@@ -327,3 +327,31 @@ func TestDoor_IsReadyOnlyWhenItCanAccept(t *testing.T) {
 		t.Errorf("livez = %d", a.status)
 	}
 }
+
+// P9: what is remembered of settled orders goes with their sale.
+func TestDoor_ForgetsSettledOrdersOfSalesThatEndedLongAgo(t *testing.T) {
+	ended := sale("ended", func(s *sluice.Sale) { s.EndsAt = time.Now().Add(-25 * time.Hour) })
+	s := newStand(t, testConfig(), nil, sale("demo", nil), ended)
+	settled := func(user, sale string, at time.Time) sluice.OrderID {
+		id := s.Keys.ID([]byte(sale), []byte(user), nil, 0)
+		s.hear(sluice.Status{Order: id, Sale: sale, State: sluice.Paid, Version: 2, Units: 1, SettledAt: at})
+		return id
+	}
+	now, long := time.Now(), time.Now().Add(-25*time.Hour)
+	kept := []sluice.OrderID{settled("a", "demo", now), settled("b", "demo", long), settled("c", "unheard-of", now)}
+	gone := []sluice.OrderID{settled("d", "ended", long), settled("e", "unheard-of", long)}
+	s.forgetOnce()
+	for _, id := range kept {
+		if _, ok, err := s.Journal.Settled(id); !ok || err != nil {
+			t.Errorf("%v is forgotten: %v", id, err)
+		}
+	}
+	for _, id := range gone {
+		if _, ok, err := s.Journal.Settled(id); ok || err != nil {
+			t.Errorf("%v is still remembered: %v", id, err)
+		}
+	}
+	if s.board.find([]byte("ended")) != nil || s.board.find([]byte("demo")) == nil {
+		t.Error("the board keeps the ended sale, or lost the open one")
+	}
+}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 
 	"sluice"
 	"sluice/api"
@@ -97,8 +98,11 @@ func (w *Worker) audit(ctx context.Context, _ string, _ *none) (sluice.Audit, er
 	return w.Store.Audit(ctx)
 }
 
+// facts leaves out sales that ended long ago: what doors poll must not grow with a shop's history (P9).
 func (w *Worker) facts(ctx context.Context, _ string, _ *none) (api.Facts, error) {
 	c, err := w.Store.Sales(ctx)
+	long := c.Now.Add(-api.EndedSalesKept)
+	c.Sales = slices.DeleteFunc(c.Sales, func(s sluice.Sale) bool { return !s.EndsAt.IsZero() && s.EndsAt.Before(long) })
 	return api.Facts{Changes: c, DrainRate: float64(w.cfg.DrainRate)}, err
 }
 
