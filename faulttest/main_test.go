@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"sluice/internal/pgcluster"
+	"sluice/internal/race"
 )
 
 // binary is the program under test: the one in SLUICE_FAULT_BINARY, or one that the first test that needs it builds
@@ -21,12 +22,19 @@ var build = sync.OnceValue(func() error {
 		binary = given
 		return nil
 	}
-	out, err := exec.Command("go", "build", "-o", binary, "../cmd/sluice").CombinedOutput()
+	args := []string{"build", "-o", binary}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, "../cmd/sluice")...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("build the program under test: %w\n%s", err, out)
 	}
 	return nil
 })
+
+// raceDetector builds the program under test with it, as these tests themselves are.
+const raceDetector = race.Enabled
 
 func TestMain(m *testing.M) {
 	os.Exit(inTempDir(m))

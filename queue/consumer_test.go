@@ -260,7 +260,10 @@ func TestConsumer_StopLetsHandleFinishAndPutsTheRestBack(t *testing.T) {
 	fill(t, s, 0, 100)
 	h := holder{release: make(chan struct{})}
 	c := startConsumer(t, ConsumerConfig{Addr: s.Addr(), MaxInFlight: 100, MaxBatch: 10, Handle: h.handle})
-	eventually(t, "a batch in hand and the rest queued", func() bool { return int(h.given.Load())+c.queued() == 100 })
+	eventually(t, "a batch in hand and the rest queued", func() bool {
+		given := int(h.given.Load())
+		return given > 0 && given+c.queued() == 100
+	})
 	rest := c.queued()
 	stopped := make(chan error, 1)
 	go func() { stopped <- c.Stop(context.Background()) }()
