@@ -57,21 +57,12 @@ type Store struct {
 
 var _ inventory.Store = (*Store)(nil)
 
-// Option changes how Open connects.
-type Option func(*pgxpool.Config)
-
-// WithMaxConns bounds the connections; by default it is the larger of 4 and the number of processors.
-func WithMaxConns(n int32) Option { return func(c *pgxpool.Config) { c.MaxConns = n } }
-
 // Open connects to the database that url names and brings its schema up to date. Any number of processes may do so at
-// once.
-func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
+// once. The URL may bound the connections with pool_max_conns; else it is the larger of 4 and the number of processors.
+func Open(ctx context.Context, url string) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("the PostgreSQL URL: %w", err)
-	}
-	for _, opt := range opts {
-		opt(config)
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
