@@ -124,6 +124,12 @@ type Changes struct {
 // Empty reports whether there is nothing to announce.
 func (c Changes) Empty() bool { return len(c.Statuses) == 0 && len(c.Sales) == 0 }
 
+// Pace is how workers are set to settle.
+type Pace struct {
+	DrainRate float64 `json:"drain_rate"` // orders a second; 0 for no limit
+	Batch     int     `json:"batch"`      // most orders in one transaction
+}
+
 // SaleAudit is one sale's line of the ledger. Differences is empty when it balances (P8).
 type SaleAudit struct {
 	ID          string          `json:"id"`

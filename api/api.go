@@ -82,10 +82,11 @@ type Pay struct {
 // EndedSalesKept is how long after its end a sale stays among the facts: buyers who come late hear that it has ended.
 const EndedSalesKept = 24 * time.Hour
 
-// Facts is what doors poll: every sale that has not ended EndedSalesKept ago, the store's time, and the drain rate that the worker is set to.
+// Facts is what doors poll: every sale that has not ended EndedSalesKept ago, the store's time, and the
+// pace that the worker is set to.
 type Facts struct {
 	sluice.Changes
-	DrainRate float64 `json:"drain_rate"` // orders a second; 0 for no limit
+	sluice.Pace
 }
 
 // Statuses is the body with which doors ask after orders.

@@ -65,10 +65,10 @@ func (c *Client) Audit(ctx context.Context) (audit sluice.Audit, err error) {
 }
 
 // Facts reads what doors poll.
-func (c *Client) Facts(ctx context.Context) (facts sluice.Changes, drainRate float64, err error) {
+func (c *Client) Facts(ctx context.Context) (sluice.Changes, sluice.Pace, error) {
 	var f Facts
-	err = c.do(ctx, http.MethodGet, PathFacts, nil, &f)
-	return f.Changes, f.DrainRate, err
+	err := c.do(ctx, http.MethodGet, PathFacts, nil, &f)
+	return f.Changes, f.Pace, err
 }
 
 // Statuses reads the settled orders among ids, MaxStatuses at most.

@@ -18,25 +18,26 @@ import (
 
 // Config is every setting of every part; a part reads what it needs.
 type Config struct {
-	Listen     string        // the part's own address
-	Admin      string        // operations API
-	Metrics    string        // Prometheus metrics of a door that runs alone; empty: none
-	Data       string        // folder of everything that must outlive the process
-	Store      string        // "sqlite" or a postgres:// URL
-	NSQD       string        // nsqd's TCP address
-	NSQDHTTP   string        // nsqd's HTTP address; empty: the port after the TCP port
-	Worker     string        // address of the operations API that a door asks
-	ID         string        // a door's name
-	IDKey      string        // file with the key of order ids
-	TokenFile  string        // file with the operations API's bearer token
-	Bound      int           // most outstanding orders of a door
-	MaxWait    time.Duration // longest wait to admit for; 0: any
-	DrainRate  int           // orders a second; 0: no limit
-	Batch      int           // most orders in one transaction
-	DiskFloor  int           // MiB of free disk below which a door stops admitting
-	Demo       bool          // create the sale "demo"
-	LogFormat  string        // "text" or "json"
-	LogVerbose bool          // log debug events too
+	Listen         string        // the part's own address
+	Admin          string        // operations API
+	Metrics        string        // Prometheus metrics of a door that runs alone; empty: none
+	Data           string        // folder of everything that must outlive the process
+	Store          string        // "sqlite" or a postgres:// URL
+	NSQD           string        // nsqd's TCP address
+	NSQDHTTP       string        // nsqd's HTTP address; empty: the port after the TCP port
+	Worker         string        // address of the operations API that a door asks
+	ID             string        // a door's name
+	IDKey          string        // file with the key of order ids
+	TokenFile      string        // file with the operations API's bearer token
+	Bound          int           // most outstanding orders of a door
+	MaxConnections int           // of buyers; 0: what the limit of open files leaves
+	MaxWait        time.Duration // longest wait to admit for; 0: any
+	DrainRate      int           // orders a second; 0: no limit
+	Batch          int           // most orders in one transaction
+	DiskFloor      int           // MiB of free disk below which a door stops admitting
+	Demo           bool          // create the sale "demo"
+	LogFormat      string        // "text" or "json"
+	LogVerbose     bool          // log debug events too
 }
 
 // Error says what is wrong with a setting. Such errors are usage errors.

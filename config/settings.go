@@ -48,6 +48,7 @@ var settings = []setting{
 	{"id-key", kindFile, "", "file with the key of order ids, shared by all doors; empty: made in the data folder", optional(func(c *Config) *string { return &c.IDKey })},
 	{"admin-token-file", kindFile, "", "file with the bearer token of the operations API; needed beyond loopback", optional(func(c *Config) *string { return &c.TokenFile })},
 	{"bound", kindNumber, "10000", "most outstanding orders of this door", number(1, maxOrders, func(c *Config) *int { return &c.Bound })},
+	{"max-connections", kindNumber, "0", "most connections of buyers at once; 0: what the limit of open files leaves", number(0, 1_000_000, func(c *Config) *int { return &c.MaxConnections })},
 	{"max-wait", kindDuration, "30s", "longest wait in the queue to admit for; 0s: any", duration(0, time.Hour, func(c *Config) *time.Duration { return &c.MaxWait })},
 	{"drain-rate", kindNumber, "0", "orders a second to settle; 0: as fast as the store", number(0, 1_000_000, func(c *Config) *int { return &c.DrainRate })},
 	{"batch", kindNumber, "256", "most orders in one transaction", number(1, 1000, func(c *Config) *int { return &c.Batch })},
@@ -80,8 +81,8 @@ func address(field func(*Config) *string) func(*Config, string) error {
 		if err != nil {
 			return errors.New("want host:port, such as 127.0.0.1:8080")
 		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil {
-			return fmt.Errorf("port %d: want 0 to 65535", n)
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return fmt.Errorf("port %s: want 0 to 65535", port)
 		}
 		*field(c) = text
 		return nil

@@ -59,22 +59,32 @@ func get(ctx context.Context, url string, into any) error {
 	return err
 }
 
-// openSale waits for the parts, makes a sale without a payment window, and waits until the door knows it.
+// openSale waits for the parts, makes a sale of one unit a buyer that are paid at once, and waits until the door knows it.
 func openSale(t *testing.T, door, admin, sale string, stock int) {
 	t.Helper()
-	ready(t, door)
+	openSaleWith(t, admin, sale, stock, 1, 0, door)
+}
+
+// openSaleWith is openSale with a limit, a payment window and several doors.
+func openSaleWith(t *testing.T, admin, sale string, stock, limit int, window time.Duration, doors ...string) {
+	t.Helper()
+	for _, door := range doors {
+		ready(t, door)
+	}
 	eventually(t, 20*time.Second, "make the sale", func() error {
 		code, err := call(t.Context(), http.MethodPost, "http://"+admin+"/v1/sales", map[string]any{
-			"id": sale, "sku": "sku-" + sale, "stock": stock, "per_user_limit": 1, "payment_window": "0s",
+			"id": sale, "sku": "sku-" + sale, "stock": stock, "per_user_limit": limit, "payment_window": window.String(),
 		}, nil)
 		if code == http.StatusConflict {
 			return nil // an earlier try whose answer was lost
 		}
 		return err
 	})
-	eventually(t, 20*time.Second, "the door knows the sale", func() error {
-		return get(t.Context(), "http://"+door+"/v1/sales/"+sale, nil)
-	})
+	for _, door := range doors {
+		eventually(t, 20*time.Second, "the door knows the sale", func() error {
+			return get(t.Context(), "http://"+door+"/v1/sales/"+sale, nil)
+		})
+	}
 }
 
 func ready(t *testing.T, door string) {
@@ -157,15 +167,29 @@ func readAll[T any](ctx context.Context, t *testing.T, db *sql.DB, query string,
 // judge gathers all facts after a rush and fails the test for every promise that was broken.
 func judge(t *testing.T, b *buyers, admin string, s store) []OrderRow {
 	t.Helper()
+	return judgeFacts(t, b, admin, s, Facts{Buyers: int64(b.count)})
+}
+
+// judgeFacts is judge for who knows more of the sale than how many wanted to buy.
+func judgeFacts(t *testing.T, b *buyers, admin string, s store, f Facts) []OrderRow {
+	t.Helper()
 	defer http.DefaultClient.CloseIdleConnections()
 	defer b.client.CloseIdleConnections()
 	if n := b.gaveUp.Load(); n > 0 {
 		t.Errorf("%d of %d buyers got no final answer in time", n, b.count)
 	}
 	began := time.Now()
-	f := Facts{Sale: b.sale, Buyers: int64(b.count), Outcomes: b.settle(t), History: b.history.Events()}
+	f.Sale, f.Outcomes = b.sale, b.settle(t)
 	settled := time.Since(began)
+	f.History = b.history.Events()
 	f.Orders, f.Sales = s.views(t)
+	var sale struct {
+		PerUserLimit int64 `json:"per_user_limit"`
+	}
+	if err := get(t.Context(), "http://"+admin+"/v1/sales/"+b.sale, &sale); err != nil {
+		t.Errorf("read the sale: %v", err)
+	}
+	f.Limit = sale.PerUserLimit
 	if err := get(t.Context(), "http://"+admin+"/v1/audit", &f.Audit); err != nil {
 		t.Errorf("read the audit: %v", err)
 	}

@@ -20,7 +20,8 @@ import (
 
 const (
 	callTime   = 10 * time.Second // for one request, beyond what it asked to wait
-	settleTime = 60 * time.Second // P3: an accepted order reaches its outcome within this time
+	settleTime = 40 * time.Second // P3: an accepted order reaches its outcome within this time
+	agreeTime  = 15 * time.Second // within which every door knows an outcome that one door knows
 )
 
 // said is one answer of the service.
@@ -31,12 +32,17 @@ type said struct {
 	err        error
 }
 
+// front is a door that buyers can ask.
+type front struct{ name, url string }
+
 // buyers are a rush of different buyers who want one unit each and do not give up before a final answer.
 type buyers struct {
-	door, sale  string
+	doors       []front // one at least
+	sale        string
 	count       int
 	concurrency int
-	perSecond   int // how fast new ones come; 0: as fast as the workers are
+	perSecond   int                                // how fast new ones come; 0: as fast as the workers are
+	each        func(ctx context.Context, n int64) // what buyer n does; buy unless told otherwise
 	history     *History
 	client      *http.Client
 
@@ -44,19 +50,22 @@ type buyers struct {
 	accepted atomic.Int64
 	gaveUp   atomic.Int64
 
-	mu     sync.Mutex // guards marks and orders
+	mu     sync.Mutex // guards what follows
 	marks  map[int64]chan struct{}
-	orders []Event // the answers that promised an order, one for each buyer
+	orders []Event // who was promised which order, one for each key
+	known  map[asker]bool
 }
 
 func newBuyers(door, sale string, count, concurrency, perSecond int) *buyers {
-	return &buyers{
-		door: "http://" + door, sale: sale, count: count, concurrency: concurrency, perSecond: perSecond,
-		history: NewHistory(), marks: map[int64]chan struct{}{},
+	b := &buyers{
+		doors: []front{{"door", "http://" + door}}, sale: sale, count: count, concurrency: concurrency, perSecond: perSecond,
+		history: NewHistory(), marks: map[int64]chan struct{}{}, known: map[asker]bool{},
 		client: &http.Client{Transport: &http.Transport{
 			MaxIdleConnsPerHost: concurrency, MaxConnsPerHost: concurrency, DisableCompression: true,
 		}},
 	}
+	b.each = b.buy
+	return b
 }
 
 // whenAccepted is closed when n orders have been accepted. Ask before the rush begins.
@@ -78,7 +87,7 @@ func (b *buyers) rush(ctx context.Context) {
 				if b.perSecond > 0 {
 					pause(ctx, time.Until(began.Add(time.Duration(n)*time.Second/time.Duration(b.perSecond))))
 				}
-				b.buy(ctx, n)
+				b.each(ctx, n)
 			}
 		})
 	}
@@ -93,7 +102,7 @@ func (b *buyers) rushOnce(ctx context.Context) {
 			for n := b.taken.Add(1); n <= int64(b.count); n = b.taken.Add(1) {
 				user, key := fmt.Sprintf("buyer-%06d", n), fmt.Sprintf("key-%06d", n)
 				if a := b.place(ctx, user, key); a.code == http.StatusAccepted {
-					b.accept(Event{User: user, Key: key, Order: a.Order, State: a.State, Version: a.Version})
+					b.accept(Event{User: user, Key: key, Order: a.Order})
 				}
 			}
 		})
@@ -101,28 +110,40 @@ func (b *buyers) rushOnce(ctx context.Context) {
 	workers.Wait()
 }
 
-// buy asks with one key until the answer is final: doubt and shedding both mean to ask again.
+// buy asks with one key until the answer is final.
 func (b *buyers) buy(ctx context.Context, n int64) {
 	user, key := fmt.Sprintf("buyer-%06d", n), fmt.Sprintf("key-%06d", n)
+	b.insist(ctx, b.doors[0], user, key, 1)
+}
+
+// insist asks one door with one key until the answer is final, doubt and shedding both mean to ask again. It answers the
+// order, or nothing where the buyer was turned away.
+func (b *buyers) insist(ctx context.Context, door front, user, key string, quantity int64) (order string) {
 	for ctx.Err() == nil {
-		a := b.place(ctx, user, key)
+		a := b.placeAt(ctx, door, user, key, quantity)
 		switch {
 		case a.code == http.StatusOK || a.code == http.StatusAccepted:
-			b.accept(Event{User: user, Key: key, Order: a.Order, State: a.State, Version: a.Version})
-			return
+			b.accept(Event{User: user, Key: key, Order: a.Order})
+			return a.Order
 		case a.code == 0 || a.code >= 500 || a.code == http.StatusTooManyRequests:
 			// Sooner than the door asks for: the fault must meet buyers, not pauses.
 			pause(ctx, min(max(a.retryAfter, 100*time.Millisecond), 500*time.Millisecond)+rand.N(50*time.Millisecond))
 		default:
-			return
+			return ""
 		}
 	}
 	b.gaveUp.Add(1)
+	return ""
 }
 
 func (b *buyers) accept(e Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	who := asker{e.User, e.Key}
+	if b.known[who] {
+		return // another door said so before
+	}
+	b.known[who] = true
 	b.orders = append(b.orders, e)
 	n := b.accepted.Add(1)
 	if mark, ok := b.marks[n]; ok {
@@ -130,37 +151,53 @@ func (b *buyers) accept(e Event) {
 	}
 }
 
-// place posts one order, between the two lines of the history that belong to it.
+// place asks the first door for one unit, once.
 func (b *buyers) place(ctx context.Context, user, key string) said {
-	e := Event{Event: Ask, Call: Place, User: user, Key: key, Quantity: 1}
-	body := fmt.Sprintf(`{"user":%q,"quantity":1}`, user)
+	return b.placeAt(ctx, b.doors[0], user, key, 1)
+}
+
+// placeAt posts one order, between the two lines of the history that belong to it.
+func (b *buyers) placeAt(ctx context.Context, door front, user, key string, quantity int64) said {
+	e := Event{Call: Place, Door: door.name, User: user, Key: key, Quantity: quantity}
+	body := fmt.Sprintf(`{"user":%q,"quantity":%d}`, user, quantity)
 	return b.ask(ctx, e, callTime, func(ctx context.Context) (*http.Request, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.door+"/v1/sales/"+b.sale+"/orders", strings.NewReader(body))
-		if err != nil {
-			return nil, err
+		req, err := post(ctx, door.url+"/v1/sales/"+b.sale+"/orders", body)
+		if err == nil {
+			req.Header.Set("Idempotency-Key", key)
 		}
-		// With GetBody and a key, net/http would send the request again by itself when a connection breaks, and
-		// the history would not know.
-		req.GetBody = nil
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Idempotency-Key", key)
-		return req, nil
+		return req, err
 	})
 }
 
-func (b *buyers) follow(ctx context.Context, user, key, order string, wait time.Duration) said {
-	e := Event{Event: Ask, Call: Follow, User: user, Key: key, Order: order}
+// post is a request that net/http sends once: with GetBody and a key it would send it again by itself when a connection
+// breaks, and the history would not know.
+func post(ctx context.Context, url, body string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.GetBody = nil
+	req.Header.Set("Content-Type", "application/json")
+	return req, nil
+}
+
+func (b *buyers) follow(ctx context.Context, door front, e Event, wait time.Duration) said {
+	e = Event{Call: Follow, Door: door.name, User: e.User, Key: e.Key, Order: e.Order}
 	return b.ask(ctx, e, callTime+wait, func(ctx context.Context) (*http.Request, error) {
-		return http.NewRequestWithContext(ctx, http.MethodGet, b.door+"/v1/orders/"+order+"?wait="+wait.String(), nil)
+		return http.NewRequestWithContext(ctx, http.MethodGet, door.url+"/v1/orders/"+e.Order+"?wait="+wait.String(), nil)
 	})
 }
 
 func (b *buyers) ask(ctx context.Context, e Event, most time.Duration, call func(context.Context) (*http.Request, error)) said {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	b.history.Add(e)
+	e.Event = Ask
+	e.Asked = b.history.Add(e)
 	a := b.send(ctx, call)
-	e.Event, e.Status, e.Reason, e.Order, e.State, e.Version = Answer, a.code, a.Reason, a.Order, a.State, a.Version
+	e.Event, e.Status, e.Reason, e.State, e.Version = Answer, a.code, a.Reason, a.State, a.Version
+	if a.Order != "" {
+		e.Order = a.Order
+	}
 	if a.err != nil {
 		e.Error = a.err.Error()
 	}
@@ -199,35 +236,58 @@ func (b *buyers) send(ctx context.Context, call func(context.Context) (*http.Req
 	return a
 }
 
-// settle follows every accepted order until it is not queued any more, and answers what became of each.
-func (b *buyers) settle(t *testing.T) map[string]Status {
+// settle follows every accepted order until it is final, each at one of the doors in turn, and answers by door what
+// became of it. With several doors, some orders are followed at every one of them.
+func (b *buyers) settle(t *testing.T) map[string]map[string]Status {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
-	defer cancel()
-	outcomes := make(map[string]Status, len(b.orders))
-	var mu sync.Mutex // guards outcomes
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range b.concurrency {
-		workers.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(b.orders)); i = next.Add(1) - 1 {
-				s := b.untilSettled(ctx, b.orders[i])
-				mu.Lock()
-				outcomes[b.orders[i].Order] = s
-				mu.Unlock()
-			}
-		})
+	outcomes := make(map[string]map[string]Status, len(b.doors))
+	for _, d := range b.doors {
+		outcomes[d.name] = make(map[string]Status, len(b.orders))
 	}
-	workers.Wait()
+	var mu sync.Mutex // guards outcomes
+	follow := func(within time.Duration, orders []Event, door func(i int) front) {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		var next atomic.Int64
+		var workers sync.WaitGroup
+		for range b.concurrency {
+			workers.Go(func() {
+				for i := next.Add(1) - 1; i < int64(len(orders)); i = next.Add(1) - 1 {
+					d := door(int(i))
+					s := b.until(ctx, d, orders[i], Status.Final)
+					mu.Lock()
+					outcomes[d.name][orders[i].Order] = s
+					mu.Unlock()
+				}
+			})
+		}
+		workers.Wait()
+	}
+	follow(settleTime, b.orders, func(i int) front { return b.doors[i%len(b.doors)] })
+	if len(b.doors) > 1 {
+		sample := b.sample(200)
+		for _, d := range b.doors {
+			follow(agreeTime, sample, func(int) front { return d })
+		}
+	}
 	return outcomes
 }
 
-func (b *buyers) untilSettled(ctx context.Context, e Event) (last Status) {
+// sample is about n of the accepted orders, spread over the rush.
+func (b *buyers) sample(n int) (orders []Event) {
+	for i := 0; i < len(b.orders); i += max(1, len(b.orders)/n) {
+		orders = append(orders, b.orders[i])
+	}
+	return orders
+}
+
+// until follows an order at one door until its status is what is waited for, or ctx ends, and answers the last one.
+func (b *buyers) until(ctx context.Context, door front, e Event, reached func(Status) bool) (last Status) {
 	for ctx.Err() == nil {
-		a := b.follow(ctx, e.User, e.Key, e.Order, 5*time.Second)
+		a := b.follow(ctx, door, e, 5*time.Second)
 		if a.code == http.StatusOK {
 			last = a.Status
-			if last.State != "queued" {
+			if reached(last) {
 				return last
 			}
 		}

@@ -4,18 +4,23 @@ package faulttest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 )
 
 // Facts are everything that is known of one sale after a run.
 type Facts struct {
 	Sale     string
-	Buyers   int64 // who wanted a unit each, and went on until they had a final answer
+	Buyers   int64         // who wanted a unit at least, and went on until they had a final answer
+	Limit    int64         // units a buyer, as the service says it
+	Window   time.Duration // for payment; 0: what is settled is paid at once
+	SoldOut  bool          // buyers went on until the last unit was sold
 	History  []Event
-	Outcomes map[string]Status // by order id: what GET /v1/orders/{order} answers when all is over
-	Orders   []OrderRow        // the view sluice_orders
-	Sales    []SaleRow         // the view sluice_sales
-	Audit    Audit             // GET /v1/audit
+	Outcomes map[string]map[string]Status // by door, by order: what GET /v1/orders/{order} answers when all is over
+	Orders   []OrderRow                   // the view sluice_orders
+	Sales    []SaleRow                    // the view sluice_sales
+	Audit    Audit                        // GET /v1/audit
 }
 
 // Status is an order as its buyer sees it.
@@ -26,6 +31,11 @@ type Status struct {
 	Version int64  `json:"version"`
 	Units   int64  `json:"units"`
 }
+
+// Final reports whether nothing may become of the order any more.
+func (s Status) Final() bool { return final(s.State) }
+
+func final(state string) bool { return state != "" && state != "queued" && state != "held" }
 
 // OrderRow is a row of the view sluice_orders.
 type OrderRow struct {
@@ -58,28 +68,46 @@ type asker struct{ user, key string }
 type told struct {
 	order    string // the one that was promised
 	version  int64  // the highest that was seen
+	first    int64  // when the purchase was first asked for
 	asks     int
-	answers  int
 	doubts   int
-	last     Event // the last answer to a purchase
+	last     map[string]Event // by door: its last answer to a purchase
 	quantity int64
+}
+
+// refused reports whether every door that was asked said in the end, definitely, that there is no order, and answers
+// one of these refusals. A refusal of one door ends no doubt that another one left.
+func (t *told) refused() (e Event, ok bool) {
+	for _, e = range t.last {
+		if e.Accepted() || e.Doubtful() {
+			return e, false
+		}
+	}
+	return e, len(t.last) > 0
 }
 
 // findings collects violations; its methods are the checks.
 type findings struct {
 	Facts
-	told map[asker]*told
-	rows map[string]OrderRow // by id; the first where an id is there twice
-	list []string
+	told  map[asker]*told
+	owner map[string]asker     // by order
+	deals map[string]*dealings // by order
+	rows  map[string]OrderRow  // by id; the first where an id is there twice
+	list  []string
 }
 
 // Check answers every violation of a promise in the facts, in words. None means that all promises were kept.
 func Check(facts Facts) []string {
-	f := &findings{Facts: facts, told: map[asker]*told{}, rows: map[string]OrderRow{}}
+	f := &findings{
+		Facts: facts, told: map[asker]*told{}, owner: map[string]asker{}, deals: map[string]*dealings{}, rows: map[string]OrderRow{},
+	}
 	f.readHistory()
 	f.readRows()
 	f.promised()
 	f.unexpected()
+	f.forward()
+	f.payments()
+	f.limits()
 	f.ledger()
 	f.audit()
 	return f.list
@@ -89,39 +117,35 @@ func (f *findings) wrong(format string, args ...any) {
 	f.list = append(f.list, fmt.Sprintf(format, args...))
 }
 
-// readHistory gathers what every asker was told. An asker has one order for ever (P5), an order has one asker (P5),
-// and a status never goes back (P10).
+// readHistory gathers what every asker was told. An asker has one order for ever, whichever door is asked, and an order
+// has one asker (P5).
 func (f *findings) readHistory() {
-	owner := map[string]asker{}
 	for _, e := range f.History {
 		who := asker{e.User, e.Key}
 		t := f.told[who]
 		if t == nil {
-			t = &told{}
+			t = &told{first: e.At, last: map[string]Event{}}
 			f.told[who] = t
 		}
-		if e.Event == Ask && e.Call == Place {
+		switch {
+		case e.Call == Pay || e.Call == Cancel:
+			f.deal(e)
+		case e.Event == Ask && e.Call == Place:
 			t.asks, t.quantity = t.asks+1, e.Quantity
+		case e.Event == Answer:
+			f.answer(who, t, e)
 		}
-		if e.Event != Answer {
-			continue
-		}
-		f.answer(who, t, e)
-		if !e.Accepted() {
-			continue
-		}
-		if first, known := owner[e.Order]; known && first != who {
-			f.wrong("P5: order %s belongs to %v and to %v", e.Order, first, who)
-		}
-		owner[e.Order] = who
 	}
 }
 
 func (f *findings) answer(who asker, t *told, e Event) {
 	if e.Call == Place {
-		t.answers, t.last = t.answers+1, e
+		t.last[e.Door] = e
 		if e.Doubtful() {
 			t.doubts++
+		}
+		if e.Status >= 400 && e.Status < 500 && e.Status != 429 && e.Reason != "sold-out" {
+			f.wrong("P7: %v was refused with %d %s by an open sale", who, e.Status, e.Reason)
 		}
 	}
 	if !e.Accepted() {
@@ -130,10 +154,51 @@ func (f *findings) answer(who asker, t *told, e Event) {
 	if t.order != "" && t.order != e.Order {
 		f.wrong("P5: %v was told of order %s and of %s", who, t.order, e.Order)
 	}
-	if e.Version < t.version {
-		f.wrong("P10: order %s went back from version %d to %d (%s)", e.Order, t.version, e.Version, e.State)
+	if first, known := f.owner[e.Order]; known && first != who {
+		f.wrong("P5: order %s belongs to %v and to %v", e.Order, first, who)
 	}
+	f.owner[e.Order] = who
 	t.order, t.version = e.Order, max(t.version, e.Version)
+}
+
+// forward: what is asked of one door after another answer of it is never an older status (P10), and one version of an
+// order is one state, wherever it is seen.
+func (f *findings) forward() {
+	type view struct{ door, order string }
+	type moment struct{ at, version int64 }
+	type version struct {
+		order  string
+		number int64
+	}
+	seen := map[view][]moment{} // in the order of time, and so of the highest version
+	states := map[version]string{}
+	is := func(order string, number int64, state, where string) {
+		v := version{order, number}
+		if other, known := states[v]; known && other != state {
+			f.wrong("P10: version %d of order %s is %s and is %s %s", number, order, other, state, where)
+		}
+		states[v] = state
+	}
+	for _, e := range f.History {
+		if !e.Accepted() {
+			continue
+		}
+		is(e.Order, e.Version, e.State, "at "+e.Door)
+		v := view{e.Door, e.Order}
+		before := seen[v]
+		known, _ := slices.BinarySearchFunc(before, e.Asked, func(m moment, at int64) int { return int(m.at - at) })
+		if known > 0 && before[known-1].version > e.Version {
+			f.wrong("P10: order %s went back from version %d to %d (%s) at %s", e.Order, before[known-1].version, e.Version, e.State, e.Door)
+		}
+		highest := e.Version
+		if len(before) > 0 {
+			highest = max(highest, before[len(before)-1].version)
+		}
+		seen[v] = append(before, moment{e.At, highest})
+	}
+	for id, r := range f.rows {
+		is(id, r.Version, r.State, "in the database")
+	}
 }
 
 // readRows: no order twice, and no asker with two orders (P5).
@@ -168,18 +233,34 @@ func (f *findings) promised() {
 		case !settled:
 			f.wrong("P3: lost: order %s of %v was accepted and is not in the database", t.order, who)
 			continue
-		case r.State == "queued":
-			f.wrong("P3: order %s of %v is still queued", t.order, who)
+		case !final(r.State):
+			f.wrong("P3: order %s of %v is still %s", t.order, who, r.State)
 		case asker{r.Buyer, r.Key} != who || r.Quantity != t.quantity:
 			f.wrong("P5: %v asked for %d and its order %s is %+v", who, t.quantity, t.order, r)
 		}
 		if r.Version < t.version {
 			f.wrong("P10: order %s has version %d in the database and was shown as %d", t.order, r.Version, t.version)
 		}
-		seen, answered := f.Outcomes[t.order]
-		if !answered || seen.State != r.State {
-			f.wrong("P3: order %s of %v is %q over HTTP and %q in the database", t.order, who, seen.State, r.State)
+		f.overHTTP(who, r)
+	}
+}
+
+// overHTTP: at least one door was asked what became of the order, and all that were say what the database says.
+func (f *findings) overHTTP(who asker, r OrderRow) {
+	doors := 0
+	for _, door := range slices.Sorted(maps.Keys(f.Outcomes)) {
+		seen, asked := f.Outcomes[door][r.ID]
+		if !asked {
+			continue
 		}
+		doors++
+		if seen.State != r.State || seen.Version != r.Version {
+			f.wrong("P3: order %s of %v is %q (%d) at %s and %q (%d) in the database",
+				r.ID, who, seen.State, seen.Version, door, r.State, r.Version)
+		}
+	}
+	if doors == 0 {
+		f.wrong("P3: order %s of %v is %q in the database and no door says so", r.ID, who, r.State)
 	}
 }
 
@@ -187,12 +268,16 @@ func (f *findings) promised() {
 func (f *findings) unexpected() {
 	for id, r := range f.rows {
 		t := f.told[asker{r.Buyer, r.Key}]
-		switch {
-		case t == nil || t.asks == 0:
+		if t == nil || t.asks == 0 {
 			f.wrong("unexpected: nobody asked for order %s (%+v)", id, r)
-		case t.order == "" && t.last.Event == Answer && !t.last.Doubtful():
+			continue
+		}
+		if t.order != "" && t.order != id {
+			f.wrong("P5: %s of %s is order %s in the database, and its buyer was told of %s", r.Key, r.Buyer, id, t.order)
+		}
+		if e, ok := t.refused(); ok && t.order == "" {
 			f.wrong("unexpected: order %s exists and its buyer was told %d %s (after %d asks, %d doubtful)",
-				id, t.last.Status, t.last.Reason, t.asks, t.doubts)
+				id, e.Status, e.Reason, t.asks, t.doubts)
 		}
 	}
 }
@@ -213,18 +298,63 @@ func (f *findings) ledger() {
 	if units != s.Free+s.Held+s.Sold {
 		f.wrong("P8: stock %d + topups %d is not free %d + held %d + sold %d", s.Stock, s.TopUps, s.Free, s.Held, s.Sold)
 	}
-	if want := min(units, f.Buyers); s.Held+s.Sold < want {
-		f.wrong("P2: undersold: %d of %d units went, and %d buyers wanted one", s.Held+s.Sold, units, f.Buyers)
-	}
 	sum := map[string]int64{}
 	for _, r := range f.rows {
 		sum[r.State] += r.Quantity
+	}
+	went := sum["paid"] + sum["held"] + sum["expired"] + sum["cancelled"] // at some time
+	if want := min(units, f.Buyers); went < want {
+		f.wrong("P2: undersold: %d of %d units went, and %d buyers wanted one", went, units, f.Buyers)
+	}
+	f.honestlySoldOut(s)
+	if s.Held != 0 {
+		f.wrong("P6: %d units are held still", s.Held)
+	}
+	if want := units - sum["paid"] - sum["held"]; s.Free != want {
+		f.wrong("P6: %d units are free, and orders leave %d: units came back twice or not at all", s.Free, want)
 	}
 	if sum["paid"] != s.Sold || sum["held"] != s.Held {
 		f.wrong("P8: orders add up to %d paid and %d held, the sale says %d sold and %d held", sum["paid"], sum["held"], s.Sold, s.Held)
 	}
 	if got := sum["paid"] + sum["held"]; got > units {
 		f.wrong("P1: oversold: %d units in orders of %d", got, units)
+	}
+}
+
+// honestlySoldOut: as long as the last unit is not sold, nobody is told that all are, and who goes on gets one (P2). What
+// is sold stays sold, so that the end tells.
+func (f *findings) honestlySoldOut(s SaleRow) {
+	left := s.Stock + s.TopUps - s.Sold
+	if left <= 0 {
+		return
+	}
+	if f.SoldOut {
+		f.wrong("P2: undersold: %d units are left, and buyers went on until nothing was", left)
+	}
+	for _, e := range f.History {
+		if e.Event == Answer && e.Call == Place && e.Reason == "sold-out" {
+			f.wrong("P2: %s was told %d sold-out, and %d units are not sold even now", e.User, e.Status, left)
+			return
+		}
+	}
+}
+
+// limits: nobody owns more units than the sale allows, over all keys (P5).
+func (f *findings) limits() {
+	if f.Limit <= 0 {
+		f.wrong("P5: the limit of the sale is not known")
+		return
+	}
+	owns := map[string]int64{}
+	for _, r := range f.rows {
+		if r.State == "held" || r.State == "paid" {
+			owns[r.Buyer] += r.Quantity
+		}
+	}
+	for _, buyer := range slices.Sorted(maps.Keys(owns)) {
+		if owns[buyer] > f.Limit {
+			f.wrong("P5: %s owns %d units, and the limit is %d", buyer, owns[buyer], f.Limit)
+		}
 	}
 }
 

@@ -12,6 +12,9 @@ func honestRun() Facts {
 	var h []Event
 	say := func(e Event) {
 		e.At = int64(len(h))
+		if e.Event == Answer {
+			e.Asked = e.At - 1
+		}
 		h = append(h, e)
 	}
 	place := func(user string, answers ...Event) {
@@ -35,8 +38,10 @@ func honestRun() Facts {
 	follow("b", "2", "paid", 2)
 
 	f := Facts{
-		Sale: "s", Buyers: 3, History: h,
-		Outcomes: map[string]Status{"1": {Order: "1", State: "paid", Version: 2}, "2": {Order: "2", State: "paid", Version: 2}},
+		Sale: "s", Buyers: 3, Limit: 1, History: h,
+		Outcomes: map[string]map[string]Status{"": {
+			"1": {Order: "1", State: "paid", Version: 2}, "2": {Order: "2", State: "paid", Version: 2},
+		}},
 		Orders: []OrderRow{
 			{ID: "1", Sale: "s", Buyer: "a", Key: "k-a", Quantity: 1, State: "paid", Version: 2},
 			{ID: "2", Sale: "s", Buyer: "b", Key: "k-b", Quantity: 1, State: "paid", Version: 2},
@@ -79,7 +84,7 @@ func TestCheck_CatchesEveryPlantedFault(t *testing.T) {
 		"a 202 without an outcome": {func(f *Facts) {
 			f.Orders[0].State = "queued"
 		}, "P3: order 1 of {a k-a} is still queued"},
-		"an outcome that HTTP does not know": {func(f *Facts) { delete(f.Outcomes, "2") }, `P3: order 2 of {b k-b} is "" over HTTP`},
+		"an outcome that HTTP does not know": {func(f *Facts) { delete(f.Outcomes[""], "2") }, `P3: order 2 of {b k-b} is "paid" in the database and no door`},
 		"a doubled row":                      {func(f *Facts) { f.Orders = append(f.Orders, f.Orders[0]) }, "P5: order 1 is in the database twice"},
 		"two orders for one key": {func(f *Facts) {
 			f.Orders = append(f.Orders, OrderRow{ID: "9", Sale: "s", Buyer: "a", Key: "k-a", Quantity: 1, State: "rejected", Version: 2})
@@ -98,7 +103,9 @@ func TestCheck_CatchesEveryPlantedFault(t *testing.T) {
 		}, "unexpected: order 8 exists and its buyer was told 409 sold-out"},
 		"another quantity than was asked for": {func(f *Facts) { f.Orders[0].Quantity = 2 }, "P5: {a k-a} asked for 1"},
 		"a status that goes back": {func(f *Facts) {
-			f.History = append(f.History, Event{Event: Answer, Call: Follow, User: "a", Key: "k-a", Status: 200, Order: "1", State: "queued", Version: 1})
+			f.History = append(f.History, Event{
+				Asked: 100, At: 101, Event: Answer, Call: Follow, User: "a", Key: "k-a", Status: 200, Order: "1", State: "queued", Version: 1,
+			})
 		}, "P10: order 1 went back from version 2 to 1"},
 		"an undersell":                 {func(f *Facts) { f.Sales[0] = SaleRow{ID: "s", Stock: 3, Free: 1, Sold: 2} }, "P2: undersold: 2 of 3"},
 		"a unit that vanished":         {func(f *Facts) { f.Sales[0].Stock = 3 }, "P8: stock 3 + topups 0 is not free 0"},

@@ -160,18 +160,33 @@ type parts struct {
 	door, admin           string
 	nsqd, worker, ingress *process
 	nsqdDir               string
+	nsqdAddress, key      string
 }
 
 func launchParts(t *testing.T, s scene, bound string, workerFlags ...string) parts {
 	t.Helper()
-	dir := s.dir
-	key, nsqd := idKeyFile(t, dir), freeAddress(t)
-	p := parts{door: freeAddress(t), admin: freeAddress(t), nsqdDir: filepath.Join(dir, "nsqd")}
-	p.nsqd = launch(t, dir, "nsqd", "nsqd", "--listen", nsqd, "--data", p.nsqdDir)
-	p.worker = launch(t, dir, "worker", append([]string{
-		"worker", "--nsqd", nsqd, "--admin", p.admin, "--store", s.store.flag, "--data", s.store.dir, "--id-key", key,
-	}, workerFlags...)...)
-	p.ingress = launch(t, dir, "ingress", "ingress", "--listen", p.door, "--nsqd", nsqd, "--worker", p.admin,
-		"--id", "door-1", "--bound", bound, "--data", filepath.Join(dir, "door"), "--id-key", key)
+	p := launchBehind(t, s, workerFlags...)
+	p.door, p.ingress = p.launchDoor(t, s.dir, "door-1", bound)
 	return p
+}
+
+// launchBehind launches what stands behind the doors.
+func launchBehind(t *testing.T, s scene, workerFlags ...string) parts {
+	t.Helper()
+	p := parts{
+		admin: freeAddress(t), nsqdDir: filepath.Join(s.dir, "nsqd"), nsqdAddress: freeAddress(t), key: idKeyFile(t, s.dir),
+	}
+	p.nsqd = launch(t, s.dir, "nsqd", "nsqd", "--listen", p.nsqdAddress, "--data", p.nsqdDir)
+	p.worker = launch(t, s.dir, "worker", append([]string{
+		"worker", "--nsqd", p.nsqdAddress, "--admin", p.admin, "--store", s.store.flag, "--data", s.store.dir, "--id-key", p.key,
+	}, workerFlags...)...)
+	return p
+}
+
+// launchDoor launches one door, with a journal of its own.
+func (p parts) launchDoor(t *testing.T, dir, id, bound string) (address string, door *process) {
+	t.Helper()
+	address = freeAddress(t)
+	return address, launch(t, dir, id, "ingress", "--listen", address, "--nsqd", p.nsqdAddress, "--worker", p.admin,
+		"--id", id, "--bound", bound, "--data", filepath.Join(dir, "data-"+id), "--id-key", p.key)
 }

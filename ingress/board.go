@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +17,7 @@ var errUninformed = errors.New("no worker has told this door of its sales yet")
 type board struct {
 	sales atomic.Pointer[map[string]*listing]
 	clock atomic.Pointer[clock]
-	rate  atomic.Uint64 // float64 bits: what the workers' drain rate is set to
+	pace  atomic.Pointer[sluice.Pace]
 
 	mu sync.Mutex // writers of sales
 }
@@ -53,7 +52,13 @@ func (b *board) now() (time.Time, bool) {
 
 func (b *board) informed() bool { return b.clock.Load() != nil }
 
-func (b *board) setRate() float64 { return math.Float64frombits(b.rate.Load()) }
+// workersPace is how the workers are set to settle; as they are by default before the first word from them.
+func (b *board) workersPace() sluice.Pace {
+	if p := b.pace.Load(); p != nil {
+		return *p
+	}
+	return sluice.Pace{Batch: 256}
+}
 
 // find answers what is known of a sale, or nil.
 func (b *board) find(sale []byte) *facts {
@@ -68,9 +73,12 @@ func (b *board) find(sale []byte) *facts {
 	return l.facts.Load()
 }
 
-// over reports whether a settled order need not be remembered any more: its sale ended before t, or no worker tells of
-// it any longer and it was settled before t.
+// over reports whether a settled order need not be remembered any more: nothing more can become of it, and its sale ended
+// before t, or no worker tells of the sale any longer and the order was settled before t.
 func (b *board) over(s *sluice.Status, t time.Time) bool {
+	if !s.State.Final() && !s.PayBy.Before(t) {
+		return false
+	}
 	if f := b.find([]byte(s.Sale)); f != nil {
 		return !f.EndsAt.IsZero() && f.EndsAt.Before(t)
 	}
@@ -145,12 +153,13 @@ func (d *Door) refreshFacts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	asked := time.Now() // facts are at least as young as the question
-	changes, rate, err := d.Truth.Facts(ctx)
+	changes, pace, err := d.Truth.Facts(ctx)
 	if err != nil {
 		return err
 	}
-	d.board.rate.Store(math.Float64bits(rate))
-	d.board.clock.Store(&clock{local: asked, store: changes.Now})
+	d.board.pace.Store(&pace)
+	// The store read its clock before now: so the door's can only lag, by the answer's way, and opens no sale early.
+	d.board.clock.Store(&clock{local: time.Now(), store: changes.Now})
 	d.board.update(changes.Sales, asked)
 	return nil
 }

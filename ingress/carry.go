@@ -40,11 +40,22 @@ func (d *Door) Sent(ids []sluice.OrderID, incarnation uint64) {
 	}
 }
 
-// waitFor puts off the next look at an order that is where it should be; each time longer.
+// waitFor puts off the next look at an order that is where it should be; longer each time that it was carried.
 func (o *outstanding) waitFor(patience time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.again = time.Now().Add(patience << min(o.tries, 4))
+	o.again = time.Now().Add(patience << min(max(o.tries-1, 0), 4))
+}
+
+// Missed notes that outcomes may have gone past this door: whatever the queue took is asked after now.
+func (d *Door) Missed() {
+	d.credits.Each(func(_ sluice.OrderID, o *outstanding) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.phase == sent {
+			o.again = time.Time{}
+		}
+	})
 }
 
 // Doubt notes that the queue may or may not have these orders.
@@ -135,13 +146,14 @@ func (d *Door) recover(ctx context.Context, orders []*outstanding) error {
 }
 
 // carryAgain sends an order that the database does not know. Where the queue has not restarted the order is probably
-// still in it: then it is sent only while the queue holds less than the bound, so copies never pile up.
+// still in it: then it is sent only while the queue, which other doors fill too, holds less than this door's bound, so
+// copies never pile up.
 func (d *Door) carryAgain(o *outstanding, incarnation uint64) {
 	o.mu.Lock()
 	waiting := o.phase == sent && o.incarnation == incarnation
 	o.mu.Unlock()
 	if waiting {
-		if depth, known := d.Carrier.Depth(); known && depth >= d.credits.Outstanding() {
+		if depth, known := d.Carrier.Depth(); known && depth >= d.cfg.Bound {
 			o.waitFor(firstPatience)
 			return
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"sluice"
 	"sluice/journal"
@@ -33,9 +34,8 @@ type Carrier interface {
 type Truth interface {
 	// Statuses answers the settled orders among ids; at most MaxInquiry of them are asked for at once.
 	Statuses(ctx context.Context, ids []sluice.OrderID) (sluice.Changes, error)
-	// Facts answers every sale as it stands, with the store's time and the drain rate that the workers are set to
-	// (orders a second; 0 for no limit).
-	Facts(ctx context.Context) (facts sluice.Changes, drainRate float64, err error)
+	// Facts answers every sale as it stands, with the store's time, and the pace that the workers are set to.
+	Facts(ctx context.Context) (sluice.Changes, sluice.Pace, error)
 }
 
 // MaxInquiry is the most orders that a door asks for in one question.
@@ -43,19 +43,19 @@ const MaxInquiry = 500
 
 // Config is what an operator decides about a door.
 type Config struct {
-	Bound      int64         // most outstanding orders of this door
-	MinBound   int64         // what the bound in time never goes below: two batches
-	MaxWait    time.Duration // longest wait in the queue to admit for; 0: any
-	Answer     time.Duration // longest wait for the disk before 503 unavailable
-	MaxWaiting int           // most requests that may wait for an outcome at once
-	Retention  time.Duration // how long settled orders of an ended sale are remembered
+	Bound          int64         // most outstanding orders of this door
+	MaxWait        time.Duration // longest wait in the queue to admit for; 0: any
+	Answer         time.Duration // longest wait for the disk before 503 unavailable
+	MaxWaiting     int           // most requests that may wait for an outcome at once
+	MaxConnections int           // most connections at once
+	Retention      time.Duration // how long settled orders of an ended sale are remembered
 }
 
 // DefaultConfig holds the defaults of the public contract.
 func DefaultConfig() Config {
 	return Config{
-		Bound: 10_000, MinBound: 512, MaxWait: 30 * time.Second, Answer: 2 * time.Second,
-		MaxWaiting: 50_000, Retention: 24 * time.Hour,
+		Bound: 10_000, MaxWait: 30 * time.Second, Answer: 2 * time.Second,
+		MaxWaiting: 50_000, MaxConnections: 10_000, Retention: 24 * time.Hour,
 	}
 }
 
@@ -79,10 +79,11 @@ type Door struct {
 	ask     inquiries
 	metrics *metrics
 
-	admitted atomic.Uint64 // orders ever given a credit; an order's own number is its place in the line
-	released atomic.Uint64 // credits ever given back
-	bound    atomic.Int64  // in force now
-	rate     atomic.Uint64 // float64 bits: orders a second that leave the queue; 0 unknown
+	admitted atomic.Uint64  // orders ever given a credit; an order's own number is its place in the line
+	released atomic.Uint64  // credits ever given back
+	bound    atomic.Int64   // in force now
+	complain rate.Sometimes // keeps what every request may meet from filling the log
+	rate     atomic.Uint64  // float64 bits: orders a second that leave the queue; 0 unknown
 
 	hearing sync.Mutex // one set of changes at a time: a status is compared with what the journal shows
 	stop    chan struct{}
@@ -91,10 +92,11 @@ type Door struct {
 // New makes a door and restores what its journal says is outstanding.
 func New(cfg Config, parts Parts) (*Door, error) {
 	d := &Door{
-		Parts:   parts,
-		cfg:     cfg,
-		credits: limiter.NewCredits[*outstanding](),
-		stop:    make(chan struct{}),
+		Parts:    parts,
+		cfg:      cfg,
+		credits:  limiter.NewCredits[*outstanding](),
+		stop:     make(chan struct{}),
+		complain: rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	d.waiting.most = cfg.MaxWaiting
 	d.bound.Store(cfg.Bound)
@@ -156,12 +158,14 @@ func (d *Door) followRate(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			measured.Observe(now, d.released.Load(), d.credits.Outstanding() >= d.cfg.MinBound)
+			pace := d.board.workersPace()
+			twoBatches := int64(2 * pace.Batch)
+			measured.Observe(now, d.released.Load(), d.credits.Outstanding() >= twoBatches)
 			rate := measured.Rate(now)
-			d.bound.Store(limiter.EffectiveBound(d.cfg.Bound, d.cfg.MinBound, rate, d.cfg.MaxWait))
 			if rate == 0 {
-				rate = d.board.setRate()
+				rate = pace.DrainRate // faster than that they are not
 			}
+			d.bound.Store(limiter.EffectiveBound(d.cfg.Bound, twoBatches, rate, d.cfg.MaxWait))
 			d.rate.Store(math.Float64bits(rate))
 		}
 	}

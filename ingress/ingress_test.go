@@ -82,15 +82,17 @@ type fakeTruth struct {
 	sales    []sluice.Sale
 	statuses map[sluice.OrderID]sluice.Status
 	asked    int
+	slow     time.Duration // from the clock's reading to the answer's arrival
 }
 
-func (f *fakeTruth) Facts(context.Context) (sluice.Changes, float64, error) {
+func (f *fakeTruth) Facts(context.Context) (sluice.Changes, sluice.Pace, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
-		return sluice.Changes{}, 0, errors.New("down")
+		return sluice.Changes{}, sluice.Pace{}, errors.New("down")
 	}
-	return sluice.Changes{Now: time.Now(), Sales: append([]sluice.Sale(nil), f.sales...)}, 1000, nil
+	defer time.Sleep(f.slow)
+	return sluice.Changes{Now: time.Now(), Sales: append([]sluice.Sale(nil), f.sales...)}, sluice.Pace{DrainRate: 1000, Batch: 5}, nil
 }
 
 func (f *fakeTruth) Statuses(_ context.Context, ids []sluice.OrderID) (c sluice.Changes, err error) {
@@ -139,7 +141,7 @@ func sale(id string, change func(*sluice.Sale)) sluice.Sale {
 
 func testConfig() Config {
 	c := DefaultConfig()
-	c.Bound, c.MinBound = 100, 10
+	c.Bound = 100
 	return c
 }
 

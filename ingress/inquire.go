@@ -8,18 +8,18 @@ import (
 	"sluice"
 )
 
-// inquiries collects orders that a buyer asked for and this door knows nothing new of. They are asked for in batches, at
-// a bounded pace: a rush of status reads must not reach the database.
+// inquiries collects orders that a buyer asked for and this door may know nothing new of. They are asked for in batches,
+// at a bounded pace and each once in a while: a rush of status reads must not reach the database.
 type inquiries struct {
 	mu      sync.Mutex
 	pending []sluice.OrderID
-	asked   [2]map[sluice.OrderID]struct{} // this period's and the last one's: not asked for again
+	asked   [2]map[sluice.OrderID]bool // this period's and the last one's; true once answered
 	turned  time.Time
 }
 
 const (
 	inquireEvery  = 100 * time.Millisecond
-	inquiryPeriod = 2 * time.Second
+	inquiryPeriod = 5 * time.Second
 	maxRemembered = 20_000
 )
 
@@ -28,7 +28,7 @@ func (q *inquiries) add(id sluice.OrderID, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if now.Sub(q.turned) > inquiryPeriod {
-		q.asked[1], q.asked[0] = q.asked[0], make(map[sluice.OrderID]struct{})
+		q.asked[1], q.asked[0] = q.asked[0], make(map[sluice.OrderID]bool)
 		q.turned = now
 	}
 	for _, asked := range q.asked {
@@ -37,8 +37,30 @@ func (q *inquiries) add(id sluice.OrderID, now time.Time) {
 		}
 	}
 	if len(q.asked[0]) < maxRemembered && len(q.pending) < maxRemembered {
-		q.asked[0][id] = struct{}{}
+		q.asked[0][id] = false
 		q.pending = append(q.pending, id)
+	}
+}
+
+// answered reports whether the database was heard of an order lately.
+func (q *inquiries) answered(id sluice.OrderID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.asked[0][id] || q.asked[1][id]
+}
+
+// settle notes that questions were answered; those that were not may be asked again.
+func (q *inquiries) settle(ids []sluice.OrderID, answered bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, id := range ids {
+		for _, asked := range q.asked {
+			if _, ok := asked[id]; ok && answered {
+				asked[id] = true
+			} else if ok {
+				delete(asked, id)
+			}
+		}
 	}
 }
 
@@ -80,5 +102,9 @@ func (d *Door) askFor(ctx context.Context, ids []sluice.OrderID) {
 	}
 	if err != nil {
 		d.metrics.inquiriesFailed.Inc()
+	}
+	d.ask.settle(ids, err == nil)
+	for _, id := range ids {
+		d.waiting.wake(id) // who waits to hear whether anybody knows the order
 	}
 }

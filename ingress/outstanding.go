@@ -45,11 +45,14 @@ func (d *Door) position(o *outstanding) int64 {
 	return max(1, int64(o.place)-int64(d.released.Load()))
 }
 
-// eta is how long an order at this position is likely to wait; 0 where nothing is known of the drain.
+// assumedRate is what a database settles one by one on a hot row: a first guess, before the drain has been seen.
+const assumedRate = 1000
+
+// eta is how long an order at this position is likely to wait.
 func (d *Door) eta(position int64) time.Duration {
 	rate := d.drainRate()
 	if rate <= 0 {
-		return 0
+		rate = assumedRate
 	}
 	return time.Duration(float64(position) / rate * float64(time.Second))
 }

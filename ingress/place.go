@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"sluice"
+	"sluice/journal"
 	"sluice/limiter"
 )
 
@@ -23,7 +24,8 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		return
 	}
 	facts := d.board.find(sale)
-	if facts == nil {
+	now, informed := d.board.now()
+	if facts == nil || !informed { // without the store's time the gate can't tell if the sale is on
 		d.unknownSale(ctx)
 		return
 	}
@@ -33,19 +35,20 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 	}
 	who, err := d.identify(r, facts)
 	if err != nil {
-		d.brokenJournal(ctx, err)
+		d.noAnswer(ctx, &who.id, err)
 		return
 	}
 	if who.known.State != "" || who.waiting != nil {
 		d.repeat(ctx, r, facts, &who)
 		return
 	}
-	if v := limiter.Gate(d.storeNow(), &facts.Sale, facts.fresh(time.Now())); !v.Admitted() {
+	if v := limiter.Gate(now, &facts.Sale, facts.fresh(time.Now())); !v.Admitted() {
 		d.refuse(ctx, refusal{Verdict: v, startsAt: startOf(v, facts)})
 		return
 	}
 	if err := d.Journal.Admitting(); err != nil {
-		d.unavailable(ctx, nil, err.Error())
+		d.complain.Do(func() { d.Logger.Warn("nothing is admitted", "error", err) })
+		d.unavailable(ctx, nil, "orders can't be made durable now")
 		return
 	}
 	d.admit(ctx, r, facts, &who)
@@ -75,26 +78,37 @@ func (d *Door) identify(r *request, facts *facts) (who identity, err error) {
 	if err = d.look(&who); err != nil || !keyless || !who.known.State.Retryable() {
 		return who, err
 	}
+	// The journal has the latest attempt of this door; later ones may have come in at others.
 	if who.attempt, err = d.Journal.Attempt(who.first); err != nil {
 		return who, err
 	}
-	if who.attempt > 0 {
+	who.attempt = max(who.attempt, 1)
+	for ; ; who.attempt++ {
 		who.id = d.Keys.ID(r.name, r.user, r.key, who.attempt)
-		if err = d.look(&who); err != nil || who.waiting != nil || (who.known.State != "" && !who.known.State.Retryable()) {
+		if err = d.look(&who); err != nil || !who.known.State.Retryable() {
 			return who, err
 		}
 	}
-	who.attempt++
-	who.id = d.Keys.ID(r.name, r.user, r.key, who.attempt)
-	return who, d.look(&who)
 }
 
-// look finds what this door knows of who.id. Outstanding comes first: an order is settled before its credit goes back.
+// look finds what this door knows of who.id: outstanding, or settled and durable. Outstanding comes first: an order is
+// settled before its credit goes back. The only error that is not the journal's is errSlowDisk.
 func (d *Door) look(who *identity) (err error) {
 	who.known, who.waiting = sluice.Status{}, nil
 	if o, held := d.credits.Get(who.id); held {
 		who.waiting = o
 		return nil
+	}
+	var known bool
+	if who.known, known, err = d.Journal.Settled(who.id); err != nil || !known {
+		return err
+	}
+	c := d.Journal.Settling(who.id)
+	if c == nil {
+		return nil
+	}
+	if !d.synced(c) { // P10: a crash could take this status back
+		return errSlowDisk
 	}
 	who.known, _, err = d.Journal.Settled(who.id)
 	return err
@@ -115,6 +129,8 @@ func (d *Door) repeat(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *i
 			return
 		}
 		units = who.waiting.order.Quantity
+	} else if !who.known.State.Final() {
+		d.ask.add(who.id, time.Now()) // the next repeat hears of a change that this door has missed
 	}
 	if units != r.quantity && units > 0 {
 		d.refuse(ctx, refusal{
@@ -139,9 +155,13 @@ func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *id
 	o, taken, err := d.credits.Take(who.id, bound, func() (*outstanding, error) { return d.promise(r, facts, who) })
 	switch {
 	case errors.Is(err, errSettled):
+		if err := d.look(who); err != nil {
+			d.noAnswer(ctx, &who.id, err)
+			return
+		}
 		d.repeat(ctx, r, facts, who)
 	case err != nil:
-		d.brokenJournal(ctx, err)
+		d.noAnswer(ctx, &who.id, err)
 	case taken == limiter.Full:
 		d.refuseFull(ctx, bound)
 	case taken == limiter.Present:
@@ -158,14 +178,13 @@ func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *id
 }
 
 // promise hands a new order to the journal. It runs under the credit's lock, where the last look at the journal is
-// exact: an order is outstanding or settled there, never neither.
+// exact: an order of this door is outstanding or settled there, never neither.
 func (d *Door) promise(r *request, facts *facts, who *identity) (*outstanding, error) {
-	known, ok, err := d.Journal.Settled(who.id)
+	_, settled, err := d.Journal.Settled(who.id)
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		who.known = known
+	if settled || d.Journal.Settling(who.id) != nil {
 		return nil, errSettled
 	}
 	o := &outstanding{
@@ -188,9 +207,18 @@ func (d *Door) promise(r *request, facts *facts, who *identity) (*outstanding, e
 // awaitDisk waits until the order is durable. Where that takes too long it answers that the order's fate is unknown; the
 // credit stays out until it is known.
 func (d *Door) awaitDisk(ctx *fasthttp.RequestCtx, o *outstanding) bool {
-	if o.durable() {
+	if o.durable() || d.synced(o.commit) {
 		return true
 	}
+	d.noAnswer(ctx, &o.order.ID, errSlowDisk)
+	return false
+}
+
+// errSlowDisk says that what is asked for may or may not be on disk.
+var errSlowDisk = errors.New("the journal's disk did not answer in time; ask again with the same key")
+
+// synced waits for the disk, but not for long.
+func (d *Door) synced(c *journal.Commit) bool {
 	t := timers.Get().(*time.Timer)
 	t.Reset(d.cfg.Answer)
 	defer func() {
@@ -198,10 +226,9 @@ func (d *Door) awaitDisk(ctx *fasthttp.RequestCtx, o *outstanding) bool {
 		timers.Put(t)
 	}()
 	select {
-	case <-o.commit.Done():
+	case <-c.Done():
 		return true
 	case <-t.C:
-		d.unavailable(ctx, &o.order.ID, "the journal's disk did not answer in time; ask again with the same key")
 		return false
 	}
 }
@@ -232,9 +259,14 @@ func (d *Door) unknownSale(ctx *fasthttp.RequestCtx) {
 	d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NoSuchSale}})
 }
 
-func (d *Door) brokenJournal(ctx *fasthttp.RequestCtx, err error) {
-	d.Logger.Error("journal", "error", err)
-	d.unavailable(ctx, nil, "the journal can't be read")
+// noAnswer says that the journal did not tell in time, or can't be read.
+func (d *Door) noAnswer(ctx *fasthttp.RequestCtx, order *sluice.OrderID, err error) {
+	d.complain.Do(func() { d.Logger.Error("journal", "error", err) })
+	detail := "the journal can't be read"
+	if errors.Is(err, errSlowDisk) {
+		detail = errSlowDisk.Error()
+	}
+	d.unavailable(ctx, order, detail)
 }
 
 func (d *Door) jitter(wait time.Duration) time.Duration {

@@ -18,11 +18,10 @@ import (
 
 // Limits of a connection. A buyer who needs more is not a buyer.
 const (
-	readTimeout    = 10 * time.Second
-	writeTimeout   = maxWait + 10*time.Second // a long poll answers late
-	idleTimeout    = 75 * time.Second
-	headerBytes    = 8 << 10
-	maxConnections = 256 << 10
+	readTimeout  = 10 * time.Second
+	writeTimeout = maxWait + 10*time.Second // a long poll answers late
+	idleTimeout  = 75 * time.Second
+	headerBytes  = 8 << 10
 )
 
 // Server is the fasthttp server of this door.
@@ -36,7 +35,7 @@ func (d *Door) Server() *fasthttp.Server {
 		IdleTimeout:           idleTimeout,
 		ReadBufferSize:        headerBytes,
 		MaxRequestBodySize:    maxBodyBytes,
-		Concurrency:           maxConnections,
+		Concurrency:           d.cfg.MaxConnections,
 		CloseOnShutdown:       true,
 		NoDefaultContentType:  true,
 		SecureErrorLogMessage: true,
@@ -85,7 +84,7 @@ func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 // survive turns a panic into an answer. It is indeterminate for an order: the same key again tells.
 func (d *Door) survive(ctx *fasthttp.RequestCtx) {
 	if p := recover(); p != nil {
-		d.Logger.Error("a request panicked", "panic", p, "stack", string(debug.Stack()))
+		d.complain.Do(func() { d.Logger.Error("a request panicked", "panic", p, "stack", string(debug.Stack())) })
 		ctx.Response.Reset()
 		d.refuseError(ctx, sluice.Refuse(sluice.Internal, "this is a defect; ask again with the same key"))
 	}
@@ -133,11 +132,11 @@ type saleView struct {
 
 func (d *Door) showSale(ctx *fasthttp.RequestCtx, sale []byte) {
 	f := d.board.find(sale)
-	if f == nil {
+	now, informed := d.board.now()
+	if f == nil || !informed {
 		d.unknownSale(ctx)
 		return
 	}
-	now := d.storeNow()
 	verdict := limiter.Gate(now, &f.Sale, f.fresh(time.Now()))
 	body, err := json.Marshal(saleView{
 		Sale: f.ID, StartsAt: f.StartsAt, EndsAt: f.EndsAt, PerUserLimit: f.PerUserLimit, Now: now,

@@ -12,7 +12,7 @@ import (
 
 const (
 	maxWait     = time.Minute
-	strangeWait = 300 * time.Millisecond // how long a status read waits for news of an order this door never met
+	strangeWait = time.Second // how long a status read waits to hear of an order that this door never met
 )
 
 // view is an order as its buyer sees it.
@@ -42,19 +42,29 @@ func (d *Door) settledView(s *sluice.Status, facts *facts) view {
 	return v
 }
 
-// see finds the order's present status at this door; false where it knows nothing.
-func (d *Door) see(id sluice.OrderID) (v view, known bool, err error) {
+// sight is what this door can say of an order.
+type sight struct {
+	view
+	known   bool
+	waiting *outstanding // where it is outstanding here
+}
+
+// see looks at an order's present status at this door. What it shows is durable (P10).
+func (d *Door) see(id sluice.OrderID) (s sight, err error) {
 	who := identity{id: id}
 	if err := d.look(&who); err != nil {
-		return v, false, err
+		return s, err
 	}
 	switch {
 	case who.waiting != nil:
-		return d.queuedView(who.waiting), true, nil
+		if !who.waiting.durable() && !d.synced(who.waiting.commit) {
+			return s, errSlowDisk
+		}
+		return sight{d.queuedView(who.waiting), true, who.waiting}, nil
 	case who.known.State != "":
-		return d.settledView(&who.known, d.board.find([]byte(who.known.Sale))), true, nil
+		return sight{d.settledView(&who.known, d.board.find([]byte(who.known.Sale))), true, nil}, nil
 	}
-	return view{Status: sluice.Status{Order: id, State: sluice.Queued, Version: 1}}, false, nil
+	return sight{view: view{Status: sluice.Status{Order: id, State: sluice.Queued, Version: 1}}}, nil
 }
 
 // status answers GET /v1/orders/{order}: now, or with ?wait= as soon as the status differs from what it was.
@@ -69,51 +79,76 @@ func (d *Door) status(ctx *fasthttp.RequestCtx, text []byte) {
 		d.refuseError(ctx, sluice.Refuse(sluice.BadRequest, "%v", err))
 		return
 	}
-	v, err := d.watch(id, wait)
-	if err != nil {
-		d.brokenJournal(ctx, err)
-		return
+	s, err := d.watch(id, time.Now().Add(wait))
+	switch {
+	case err != nil:
+		d.noAnswer(ctx, &id, err)
+	case !s.known && !d.ask.answered(id):
+		d.unavailable(ctx, &id, "this door does not know the order, and nobody who might could be asked")
+	default:
+		d.answerOrder(ctx, fasthttp.StatusOK, s.view)
 	}
-	d.answerOrder(ctx, fasthttp.StatusOK, v)
 }
 
-// watch sees the order, and waits for news where it is asked to or knows nothing of the order.
-func (d *Door) watch(id sluice.OrderID, wait time.Duration) (view, error) {
-	bell := d.waiting.enter(id) // before the look, so that no news falls between the two
-	if bell != nil {
-		defer d.waiting.leave(id, bell)
+// watch sees the order, and again with each news of it until its status differs from the first or it is late. An order
+// that this door does not know is asked for first; what comes of that is news too.
+func (d *Door) watch(id sluice.OrderID, late time.Time) (sight, error) {
+	first, err := d.see(id)
+	if err != nil || first.State.Final() {
+		return first, err
 	}
-	v, known, err := d.see(id)
-	if err != nil {
-		return v, err
+	if first.waiting == nil {
+		d.ask.add(id, time.Now()) // unknown, or held and perhaps paid since: the outcome may have gone past this door
 	}
-	if !known {
-		wait = max(wait, strangeWait)
+	for s := first; ; {
+		until := late
+		if !s.known && !d.ask.answered(id) {
+			until = later(late, time.Now().Add(strangeWait))
+		}
+		rung := d.waitForNews(id, s.Version, until)
+		if s, err = d.see(id); err != nil || !rung || s.Version != first.Version {
+			return s, err
+		}
+		if s.known != first.known { // it was met meanwhile: that is what the question was
+			first = s
+		}
+		if !s.known && d.ask.answered(id) && !time.Now().Before(late) {
+			return s, nil
+		}
 	}
-	if !known || d.stale(&v.Status) {
-		d.ask.add(id, time.Now())
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	if bell == nil || wait == 0 || v.State.Final() {
-		return v, nil
+	return b
+}
+
+// waitForNews waits until there is news of an order whose version was seen, and reports whether there is. Whoever
+// finds the waiting room full does not wait.
+func (d *Door) waitForNews(id sluice.OrderID, seen int64, until time.Time) bool {
+	wait := time.Until(until)
+	if wait <= 0 {
+		return false
+	}
+	bell := d.waiting.enter(id)
+	if bell == nil {
+		return false
+	}
+	defer d.waiting.leave(id, bell)
+	if s, err := d.see(id); err != nil || s.Version != seen { // news between the look and the bell
+		return true
 	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-bell.rung:
+		return true
 	case <-t.C:
 	case <-d.stop:
 	}
-	v, _, err = d.see(id)
-	return v, err
-}
-
-// stale reports whether a hold's deadline has passed without news of it: the outcome may have been missed.
-func (d *Door) stale(s *sluice.Status) bool {
-	if s.State != sluice.Held {
-		return false
-	}
-	now, known := d.board.now()
-	return known && now.After(s.PayBy.Add(2*time.Second))
+	return false
 }
 
 // answerOrder writes an order as the contract has it.

@@ -12,8 +12,9 @@ import (
 // Commit is the fate of records that one sync confirms together. It belongs to the journal's mutex until the committer
 // takes it, then to the committer until done is closed.
 type Commit struct {
-	batch *pebble.Batch
-	done  chan struct{}
+	batch   *pebble.Batch
+	settles []sluice.OrderID // the orders whose status it has
+	done    chan struct{}
 }
 
 // Done is closed once the records are on disk. It stays open where that can't be known.
@@ -76,9 +77,23 @@ func (j *Journal) Settle(statuses []sluice.Status) (*Commit, error) {
 			if err := op.Finish(); err != nil {
 				return err
 			}
+			j.next.settles = append(j.next.settles, s.Order)
+			j.settling[s.Order] = j.next
 		}
+		j.unsynced.Store(int64(len(j.settling)))
 		return nil
 	})
+}
+
+// Settling answers the commit that an order's newest status waits for, or nil. A status that was read before the call is
+// durable where the answer is nil: look at the status first, then here.
+func (j *Journal) Settling(id sluice.OrderID) *Commit {
+	if j.unsynced.Load() == 0 {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.settling[id]
 }
 
 // commitAll owns every commit that was taken: one sync at a time, and whatever arrives meanwhile is the next one,
@@ -113,10 +128,16 @@ func (j *Journal) commitNext() {
 	}
 	j.mu.Lock()
 	j.syncing = time.Time{}
+	for _, id := range c.settles {
+		if j.settling[id] == c { // else a later commit has news of it already
+			delete(j.settling, id)
+		}
+	}
+	j.unsynced.Store(int64(len(j.settling)))
 	j.mu.Unlock()
 	close(c.done)
 	if err := c.batch.Close(); err != nil {
 		j.log.Warn("journal: release a batch", "error", err)
 	}
-	c.batch = nil
+	c.batch, c.settles = nil, nil
 }

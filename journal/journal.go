@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -40,10 +41,15 @@ type Journal struct {
 	opts Options
 	log  *slog.Logger
 
-	mu      sync.Mutex
-	next    *Commit // collects records until the committer takes it; nil when there are none
-	closed  bool
-	syncing time.Time // when the commit under way was taken; zero when none is
+	mu     sync.Mutex
+	next   *Commit // collects records until the committer takes it; nil when there are none
+	closed bool
+	// settling has every order whose status is on its way to the disk. Pebble shows a status before it is synced.
+	settling map[sluice.OrderID]*Commit
+	syncing  time.Time // when the commit under way was taken; zero when none is
+
+	unsynced atomic.Int64 // len(settling), to look without the lock
+	ended    atomic.Bool  // closed, likewise
 
 	wake  chan struct{} // holds one token while next is not nil
 	stop  chan struct{}
@@ -64,7 +70,7 @@ func Open(opts Options) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the journal in %s (is another sluice using it, may this user write there?): %w", opts.Dir, err)
 	}
-	j := &Journal{db: db, fs: fs, opts: opts, log: opts.Logger, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	j := &Journal{db: db, fs: fs, opts: opts, log: opts.Logger, settling: make(map[sluice.OrderID]*Commit), wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	j.checkFloor()
 	j.wg.Go(j.commitAll)
 	j.wg.Go(j.watchFloor)
@@ -100,6 +106,7 @@ func (j *Journal) Close() error {
 	j.mu.Unlock()
 	close(j.stop)
 	j.wg.Wait()
+	j.ended.Store(true)
 	return j.db.Close()
 }
 

@@ -32,6 +32,9 @@ func (j *Journal) Attempt(first sluice.OrderID) (n int, err error) {
 var keys = sync.Pool{New: func() any { return new([keyBytes]byte) }}
 
 func (j *Journal) get(prefix byte, id sluice.OrderID, read func([]byte) error) (bool, error) {
+	if j.ended.Load() {
+		return false, ErrClosed
+	}
 	key := keys.Get().(*[keyBytes]byte)
 	*key = keyOf(prefix, id)
 	b, closer, err := j.db.Get(key[:])
@@ -62,21 +65,19 @@ func (j *Journal) Outstanding(yield func(sluice.Order) error) error {
 func (j *Journal) Forget(old func(sluice.Status) bool) (dropped int, err error) {
 	const chunk = 1000
 	batch := j.db.NewBatch()
+	defer func() { err = errors.Join(err, batch.Close()) }()
 	flush := func() error {
-		err := batch.Commit(pebble.NoSync)
-		if err := errors.Join(err, batch.Close()); err != nil {
+		if err := batch.Commit(pebble.NoSync); err != nil {
 			return err
 		}
+		full := batch
 		batch = j.db.NewBatch()
-		return nil
+		return full.Close()
 	}
 	err = j.scan(settledPrefix, func(id sluice.OrderID, b []byte) error {
 		s, err := readStatus(id, b)
-		if err != nil {
+		if err != nil || !old(s) {
 			return err
-		}
-		if !old(s) {
-			return nil
 		}
 		dropped++
 		for _, prefix := range []byte{settledPrefix, attemptPrefix} {
@@ -90,7 +91,10 @@ func (j *Journal) Forget(old func(sluice.Status) bool) (dropped int, err error) 
 		}
 		return nil
 	})
-	return dropped, errors.Join(err, flush(), batch.Close())
+	if err == nil {
+		err = flush()
+	}
+	return dropped, err
 }
 
 func (j *Journal) scan(prefix byte, visit func(sluice.OrderID, []byte) error) (err error) {

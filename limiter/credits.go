@@ -61,9 +61,12 @@ func (c *Credits[E]) Take(id sluice.OrderID, bound int64, enter func() (E, error
 	if !c.reserve(bound) {
 		return entry, Full, nil
 	}
-	entry, err = enter()
-	if err != nil {
-		c.count.Add(-1)
+	defer func() {
+		if taken != Granted { // an error, or a panic on its way
+			c.count.Add(-1)
+		}
+	}()
+	if entry, err = enter(); err != nil {
 		return entry, Full, err
 	}
 	s.members[id] = entry

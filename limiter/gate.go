@@ -10,10 +10,10 @@ import (
 // are fresh: an old "sold out" must not refuse a unit that came back (P2). Start and end are true however old.
 func Gate(now time.Time, sale *sluice.Sale, fresh bool) sluice.Verdict {
 	switch {
+	case !sale.EndsAt.IsZero() && !now.Before(sale.EndsAt): // first: a sale can be ended before it starts
+		return sluice.Verdict{Refusal: sluice.Ended}
 	case now.Before(sale.StartsAt):
 		return sluice.Verdict{Refusal: sluice.NotStarted, RetryAfter: sale.StartsAt.Sub(now)}
-	case !sale.EndsAt.IsZero() && !now.Before(sale.EndsAt):
-		return sluice.Verdict{Refusal: sluice.Ended}
 	case fresh && sale.Paused:
 		return sluice.Verdict{Refusal: sluice.SalePaused, RetryAfter: pausedRetry}
 	case fresh && sale.Free == 0 && sale.Held == 0:

@@ -124,6 +124,7 @@ func TestGate(t *testing.T) {
 		"starts now":                    {sluice.Sale{Free: 1, StartsAt: now}, true, "", 0},
 		"ends now":                      {sluice.Sale{Free: 1, EndsAt: now}, true, sluice.Ended, 0},
 		"ended, facts old":              {sluice.Sale{Free: 1, EndsAt: now}, false, sluice.Ended, 0},
+		"ended before it starts":        {sluice.Sale{Free: 1, StartsAt: now.Add(time.Hour), EndsAt: now}, true, sluice.Ended, 0},
 		"paused":                        {sluice.Sale{Free: 1, Paused: true}, true, sluice.SalePaused, 5 * time.Second},
 		"paused, facts old: fails open": {sluice.Sale{Free: 1, Paused: true}, false, "", 0},
 		"all sold":                      {sluice.Sale{Sold: 5}, true, sluice.AllSold, 0},

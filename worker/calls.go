@@ -62,14 +62,14 @@ func (w *Worker) endSale(ctx context.Context, id string, _ *none) (sluice.Sale, 
 // getOrder answers a genuine order that the store does not know as queued: a door may have promised it.
 func (w *Worker) getOrder(ctx context.Context, id string, _ *none) (sluice.Status, error) {
 	order, err := orderOf(id)
-	if err == nil && !w.Keys.Genuine(order) {
-		err = sluice.Refuse(sluice.NoSuchOrder, "order %s was never issued", id)
-	}
 	if err != nil {
 		return sluice.Status{}, err
 	}
 	c, err := w.Store.Statuses(ctx, []sluice.OrderID{order})
 	if err == nil && len(c.Statuses) == 0 {
+		if !w.Keys.Genuine(order) {
+			return sluice.Status{}, sluice.Refuse(sluice.NoSuchOrder, "order %s was never issued", id)
+		}
 		return sluice.Status{Order: order, State: sluice.Queued, Version: 1}, nil
 	}
 	return oneStatus(c, err)
@@ -103,7 +103,7 @@ func (w *Worker) facts(ctx context.Context, _ string, _ *none) (api.Facts, error
 	c, err := w.Store.Sales(ctx)
 	long := c.Now.Add(-api.EndedSalesKept)
 	c.Sales = slices.DeleteFunc(c.Sales, func(s sluice.Sale) bool { return !s.EndsAt.IsZero() && s.EndsAt.Before(long) })
-	return api.Facts{Changes: c, DrainRate: float64(w.cfg.DrainRate)}, err
+	return api.Facts{Changes: c, Pace: w.set}, err
 }
 
 func (w *Worker) statuses(ctx context.Context, _ string, in *api.Statuses) (sluice.Changes, error) {

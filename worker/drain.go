@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"sluice"
@@ -56,6 +57,7 @@ func (w *Worker) reserve(ctx context.Context, deliveries []delivery) {
 		w.metrics.committed(time.Since(began), changes)
 		w.announce(changes)
 		for i := range deliveries {
+			w.failures.forget(deliveries[i].order.ID)
 			deliveries[i].message.Finish()
 		}
 	case errors.Is(err, inventory.ErrUnavailable) || ctx.Err() != nil:
@@ -96,12 +98,41 @@ func (w *Worker) patiently(ctx context.Context, do func() (sluice.Changes, error
 
 // refused counts a failure of one order that stood alone while the store was healthy: those alone are attempts.
 func (w *Worker) refused(ctx context.Context, d *delivery, err error) {
-	if d.message.Attempts < w.cfg.MaxAttempts {
-		w.Logger.Warn("an order could not be settled", "order", d.order.ID.String(), "attempts", d.message.Attempts, "error", err)
+	attempts := w.failures.count(d.order.ID)
+	if attempts < w.cfg.MaxAttempts {
+		w.complain.Do(func() {
+			w.Logger.Warn("an order could not be settled", "order", d.order.ID.String(), "attempts", attempts, "error", err)
+		})
 		d.message.Requeue(putBack)
 		return
 	}
 	w.bury(ctx, d.message, &d.order, err)
+	w.failures.forget(d.order.ID)
+}
+
+// failures counts isolated failures by order. nsqd's own count will not do: it counts outages and time-outs too. Many
+// orders failing at once is no reason to grow: beyond maxFailures counts are lost, and those orders tried more often.
+type failures struct {
+	mu     sync.Mutex
+	counts map[sluice.OrderID]int
+}
+
+const maxFailures = 10_000
+
+func (f *failures) count(id sluice.OrderID) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.counts == nil || len(f.counts) >= maxFailures {
+		f.counts = make(map[sluice.OrderID]int)
+	}
+	f.counts[id]++
+	return f.counts[id]
+}
+
+func (f *failures) forget(id sluice.OrderID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.counts, id)
 }
 
 // bury keeps a message that can't be settled for the operator; its order, if it has one, becomes failed.
@@ -112,12 +143,14 @@ func (w *Worker) bury(ctx context.Context, m *queue.Message, order *sluice.Order
 	}
 	changes, err := w.patiently(ctx, func() (sluice.Changes, error) { return w.Store.Bury(ctx, letter) })
 	if err != nil {
-		w.Logger.Error("a dead letter could not be kept; it comes again", "message", letter.Message, "error", err)
+		w.complain.Do(func() {
+			w.Logger.Error("a dead letter could not be kept; it comes again", "message", letter.Message, "error", err)
+		})
 		m.Requeue(putBack)
 		return
 	}
 	w.metrics.buried.Inc()
-	w.Logger.Error("dead letter", "message", letter.Message, "attempts", m.Attempts, "cause", cause)
+	w.complain.Do(func() { w.Logger.Error("dead letter", "message", letter.Message, "cause", cause) })
 	w.announce(changes)
 	m.Finish()
 }

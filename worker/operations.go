@@ -22,6 +22,7 @@ import (
 
 const (
 	callTimeout  = 15 * time.Second
+	auditTimeout = 5 * time.Minute // it reads every order
 	maxBodyBytes = 64 << 10
 )
 
@@ -35,7 +36,7 @@ func (w *Worker) operations(l net.Listener) *khttp.Server {
 	// The two handlers below replace Kratos' default, http.DefaultServeMux, on which libraries register debug pages.
 	srv := khttp.NewServer(
 		khttp.Listener(l),
-		khttp.Timeout(callTimeout),
+		khttp.Timeout(0), // each call has its own
 		khttp.Middleware(recovery.Recovery()),
 		khttp.Filter(w.guard, limitBody),
 		khttp.ErrorEncoder(w.writeError),
@@ -59,7 +60,7 @@ func (w *Worker) routes(srv *khttp.Server) {
 	r.GET(api.PathOrders+"/{id}", handle(http.StatusOK, w.getOrder))
 	r.POST(api.PathOrders+"/{id}/pay", handle(http.StatusOK, w.payOrder))
 	r.POST(api.PathOrders+"/{id}/cancel", handle(http.StatusOK, w.cancelOrder))
-	r.GET(api.PathAudit, handle(http.StatusOK, w.audit))
+	r.GET(api.PathAudit, handleWithin(auditTimeout, http.StatusOK, w.audit))
 	r.GET(api.PathFacts, handle(http.StatusOK, w.facts))
 	r.POST(api.PathStatuses, handle(http.StatusOK, w.statuses))
 	srv.Handle("/metrics", promhttp.HandlerFor(w.Registry, promhttp.HandlerOpts{}))
@@ -72,12 +73,20 @@ type none struct{}
 
 // handle makes a Kratos handler: a strict body in, JSON out, errors as problems, the server's middleware around.
 func handle[In, Out any](status int, do func(ctx context.Context, id string, in *In) (Out, error)) khttp.HandlerFunc {
+	return handleWithin(callTimeout, status, do)
+}
+
+func handleWithin[In, Out any](
+	limit time.Duration, status int, do func(ctx context.Context, id string, in *In) (Out, error),
+) khttp.HandlerFunc {
 	return func(ctx khttp.Context) error {
 		var in In
 		if err := bind(ctx.Request(), &in); err != nil {
 			return err
 		}
 		call := ctx.Middleware(func(c context.Context, _ any) (any, error) {
+			c, cancel := context.WithTimeout(c, limit)
+			defer cancel()
 			return do(c, ctx.Vars().Get("id"), &in)
 		})
 		out, err := call(ctx, &in)
@@ -96,8 +105,10 @@ func bind(r *http.Request, in any) error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	if err == nil && d.More() {
-		err = errors.New("something follows the object")
+	if err == nil {
+		if _, end := d.Token(); !errors.Is(end, io.EOF) {
+			err = errors.New("something follows the object")
+		}
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return sluice.Refuse(sluice.TooLarge, "the body is over %d bytes", tooLarge.Limit)

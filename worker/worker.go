@@ -16,6 +16,7 @@ import (
 	khttp "github.com/go-kratos/kratos/v2/transport/http"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/ratelimit"
+	"golang.org/x/time/rate"
 
 	"sluice"
 	"sluice/inventory"
@@ -50,7 +51,10 @@ type Parts struct {
 type Worker struct {
 	Parts
 	cfg      Config
+	set      sluice.Pace
 	pace     ratelimit.Limiter
+	failures failures
+	complain rate.Sometimes // keeps what every message may meet from filling the log
 	consumer *queue.Consumer
 	outcomes *queue.Publisher
 	http     *khttp.Server
@@ -68,11 +72,13 @@ var (
 // New makes a worker. It does nothing before Start.
 func New(cfg Config, parts Parts) (*Worker, error) {
 	w := &Worker{Parts: parts, cfg: cfg, pace: ratelimit.NewUnlimited(), metrics: newMetrics(parts.Registry)}
+	w.complain = rate.Sometimes{First: 10, Interval: time.Second}
 	batch := cfg.Batch
 	if cfg.DrainRate > 0 {
 		w.pace = ratelimit.New(cfg.DrainRate)
 		batch = min(batch, max(1, cfg.DrainRate/10)) // a batch waits for its pace: a tenth of a second at most
 	}
+	w.set = sluice.Pace{DrainRate: float64(cfg.DrainRate), Batch: batch}
 	var err error
 	w.consumer, err = queue.NewConsumer(queue.ConsumerConfig{
 		Addr: cfg.NSQD, Topic: queue.TopicOrders, Channel: queue.ChannelSettle,
@@ -91,11 +97,17 @@ func (w *Worker) Start(ctx context.Context) error {
 	//nolint:contextcheck // the publisher outlives ctx: Stop ends it after the drain has told its last outcomes
 	w.outcomes, err = queue.NewPublisher(queue.PublisherConfig{
 		Addr: w.cfg.NSQD, Topic: queue.TopicOutcomes, MaxPending: 2000, Logger: w.Logger,
+		Report: func(messages []sluice.OrderID, r queue.Result) {
+			if r != queue.Sent {
+				w.metrics.unannounced.Add(float64(len(messages)))
+			}
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("publisher of outcomes: %w", err)
 	}
-	ctx, w.cancel = context.WithCancelCause(ctx)
+	// Kratos' context ends before it calls Stop; what is in flight must not be cut then.
+	ctx, w.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	w.consumer.Start(ctx)
 	w.sweeping.Go(func() { w.sweep(ctx) })
 	return w.http.Start(ctx)
@@ -104,9 +116,11 @@ func (w *Worker) Start(ctx context.Context) error {
 // errStopped is why the worker's context ends.
 var errStopped = errors.New("the worker is stopping")
 
-// Stop ends the drain first, so that what is in flight is settled and told, then the sweeper, then the API.
+// Stop ends the drain first, so that what is in flight is settled and told, then the API, then the sweeper. It returns
+// with ctx at the latest.
 func (w *Worker) Stop(ctx context.Context) error {
 	err := w.consumer.Stop(ctx)
+	err = errors.Join(err, w.http.Stop(ctx))
 	if w.cancel != nil {
 		w.cancel(errStopped)
 	}
@@ -114,7 +128,7 @@ func (w *Worker) Stop(ctx context.Context) error {
 	if w.outcomes != nil {
 		err = errors.Join(err, w.outcomes.Stop(ctx))
 	}
-	return errors.Join(err, w.http.Stop(ctx))
+	return err
 }
 
 // Endpoint is where the operations API is served.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kratos/kratos/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -26,7 +27,10 @@ import (
 	"sluice/queue"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The first signal.Notify of a process, Kratos' here, starts a goroutine that stays.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("os/signal.signal_recv"), goleak.IgnoreTopFunction("os/signal.loop"))
+}
 
 // troubled is a store that can be made to fail.
 type troubled struct {
@@ -35,13 +39,22 @@ type troubled struct {
 	down     bool
 	poisoned string // a user whose orders the store chokes on
 	reserves [][]sluice.Order
+	slow     chan struct{} // Reserve waits for it, where it is not nil
 }
 
 func (s *troubled) Reserve(ctx context.Context, batch []sluice.Order) (sluice.Changes, error) {
 	s.mu.Lock()
 	down, poisoned := s.down, s.poisoned
 	s.reserves = append(s.reserves, batch)
+	slow := s.slow
 	s.mu.Unlock()
+	if slow != nil {
+		select {
+		case <-slow:
+		case <-ctx.Done():
+			return sluice.Changes{}, context.Cause(ctx)
+		}
+	}
 	if down {
 		return sluice.Changes{}, fmt.Errorf("connect: %w", inventory.ErrUnavailable)
 	}
@@ -62,6 +75,7 @@ func (s *troubled) set(change func(*troubled)) {
 // shop is a worker on a real nsqd and a real database.
 type shop struct {
 	t        *testing.T
+	stop     context.CancelFunc // tells Kratos to stop the worker
 	store    *troubled
 	url      string
 	keys     *sluice.IDKey
@@ -100,19 +114,23 @@ func newShop(t *testing.T, change func(*Config)) *shop {
 	must(t, err)
 	ears := s.listen(nsqd.Addr())
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := w.Start(context.Background()); err != nil {
-			t.Errorf("Start: %v", err)
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	wg.Go(func() { // as the command runs it
+		app := kratos.New(kratos.Context(ctx), kratos.Server(w), kratos.StopTimeout(10*time.Second))
+		if err := app.Run(); err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("run: %v", err)
 		}
 	})
 	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		stop()
+		wg.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		http.DefaultClient.CloseIdleConnections()
-		if err := errors.Join(w.Stop(ctx), ears.Stop(ctx), s.orders.Stop(ctx), store.Close(), nsqd.Stop(ctx)); err != nil {
+		if err := errors.Join(ears.Stop(ctx), s.orders.Stop(ctx), store.Close(), nsqd.Stop(ctx)); err != nil {
 			t.Errorf("stop: %v", err)
 		}
-		wg.Wait()
 	})
 	s.eventually("the API answers", func() bool { return s.get("/livez") == 200 })
 	return s
@@ -284,6 +302,42 @@ func TestWorker_OneBadOrderNeitherStopsNorSpoilsTheOthers(t *testing.T) {
 	s.settled("poison", sluice.Failed) // dead-lettered after two attempts of its own
 }
 
+// A clean stop settles and tells what is in flight; it does not cut a transaction at a point that nobody knows.
+func TestWorker_StopSettlesWhatIsInFlight(t *testing.T) {
+	s := newShop(t, nil)
+	s.open(`{"id":"demo","stock":10,"payment_window":"0s"}`)
+	slow := make(chan struct{})
+	s.store.set(func(s *troubled) { s.slow = slow })
+	s.place("a")
+	s.eventually("the order is in flight", func() bool {
+		s.store.mu.Lock()
+		defer s.store.mu.Unlock()
+		return len(s.store.reserves) == 1
+	})
+	s.stop()
+	time.Sleep(50 * time.Millisecond) // nothing to wait for: a stop that cuts would do so at once
+	close(slow)
+	s.settled("a", sluice.Paid)
+}
+
+// An outage is no failure of an order, however often it was delivered meanwhile.
+func TestWorker_AnOutageIsNoAttempt(t *testing.T) {
+	s := newShop(t, func(c *Config) { c.MaxAttempts = 3 })
+	s.open(`{"id":"demo","stock":10,"payment_window":"0s"}`)
+	for range 5 { // deliveries that say nothing of the order
+		s.place("a")
+	}
+	s.settled("a", sluice.Paid)
+	s.store.set(func(s *troubled) { s.poisoned, s.reserves = "p", nil })
+	s.place("p")
+	s.settled("p", sluice.Failed)
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	if n := len(s.store.reserves); n != 3 {
+		t.Errorf("the order was given up after %d attempts, want 3", n)
+	}
+}
+
 func TestWorker_PaceHoldsTheDrainRate(t *testing.T) {
 	s := newShop(t, func(c *Config) { c.DrainRate = 200 })
 	s.open(`{"id":"demo","stock":1000,"payment_window":"0s"}`)
@@ -338,6 +392,7 @@ func TestOperations(t *testing.T) {
 		{"POST", "/v1/sales", `{"id":"x","stock":-1}`, 400, "detail", "stock -1: want 0 to 1000000000"},
 		{"POST", "/v1/sales", `{"id":"x","stok":1}`, 400, "reason", "bad-request"},
 		{"POST", "/v1/sales", `{"id":"x"} {}`, 400, "reason", "bad-request"},
+		{"POST", "/v1/sales", `{"id":"x"}}`, 400, "reason", "bad-request"},
 		{"POST", "/v1/sales", `{"id":"` + strings.Repeat("x", maxBodyBytes) + `"}`, 413, "reason", "too-large"},
 		{"GET", "/v1/sales/demo", "", 200, "free", 8.0},
 		{"GET", "/v1/sales/demo", "", 200, "payment_window", "10m0s"},
@@ -404,9 +459,9 @@ func TestClient(t *testing.T) {
 	if sale, err := c.TopUp(t.Context(), "demo", 2); err != nil || sale.Free != 7 {
 		t.Errorf("TopUp = %+v, %v", sale, err)
 	}
-	facts, rate, err := c.Facts(t.Context())
-	if err != nil || len(facts.Sales) != 1 || facts.Now.IsZero() || rate != 0 {
-		t.Errorf("Facts = %+v, %v, %v", facts, rate, err)
+	facts, pace, err := c.Facts(t.Context())
+	if err != nil || len(facts.Sales) != 1 || facts.Now.IsZero() || pace != (sluice.Pace{Batch: 256}) {
+		t.Errorf("Facts = %+v, %v, %v", facts, pace, err)
 	}
 	if sale, err := c.EndSale(t.Context(), "demo"); err != nil || sale.EndsAt.IsZero() {
 		t.Errorf("EndSale = %+v, %v", sale, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
 
 	"sluice"
 	"sluice/api"
@@ -26,8 +27,11 @@ import (
 func ingressCommand() *cobra.Command {
 	return serviceCommand("ingress", "Run a front door; several share one nsqd, each with its share of the bound",
 		"  sluice ingress --id door-1 --bound 5000 --nsqd 127.0.0.1:4150 --worker 127.0.0.1:8081 --id-key id.key",
-		[]string{"listen", "id", "bound", "max-wait", "nsqd", "nsqd-http", "worker", "data", "id-key", "admin-token-file", "batch", "disk-floor", "metrics"},
+		[]string{"listen", "id", "bound", "max-wait", "max-connections", "nsqd", "nsqd-http", "worker", "data", "id-key", "admin-token-file", "disk-floor", "metrics"},
 		func(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+			if err := needIDKey(cfg); err != nil {
+				return err
+			}
 			l, err := listen(cfg.Listen, "listen")
 			if err != nil {
 				return err
@@ -118,7 +122,7 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 		return nil, errors.Join(err, p.journal.Close())
 	}
 	dc := ingress.DefaultConfig()
-	dc.Bound, dc.MinBound, dc.MaxWait = int64(cfg.Bound), int64(2*cfg.Batch), cfg.MaxWait
+	dc.Bound, dc.MaxWait, dc.MaxConnections = int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg)
 	p.door, err = ingress.New(dc, ingress.Parts{
 		Keys: keys, Journal: p.journal, Carrier: p.carrier, Truth: p.worker, Logger: log, Metrics: registry,
 	})
@@ -140,12 +144,16 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 	wg.Go(func() { p.carrier.Run(background) })
 	wg.Go(func() {
 		waitForQueue(background, nsqd, log)
+		for !consumer.Connected() && background.Err() == nil { // outcomes of the first orders would go past the door
+			pause(background, 10*time.Millisecond)
+		}
 		p.door.Run(background)
 	})
+	wg.Go(func() { noticeGaps(background, consumer, p.door) })
 
 	server := p.door.Server()
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
+	go func() { failed <- server.Serve(patientListener{l}) }()
 	select {
 	case err = <-failed:
 		p.door.Close()
@@ -156,6 +164,7 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 		if e := server.ShutdownWithContext(limited); e != nil {
 			log.Info("connections were cut at shutdown", "reason", e)
 		}
+		_ = l.Close() // Serve may not have had it yet when it was told to stop
 		err = <-failed
 	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
@@ -166,26 +175,41 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 	return err
 }
 
+// noticeGaps has the door ask after its orders whenever its ears were gone: its channel vanishes with its connection.
+func noticeGaps(ctx context.Context, ears *queue.Consumer, door *ingress.Door) {
+	for heard := ears.Epoch(); ctx.Err() == nil; pause(ctx, 500*time.Millisecond) {
+		if now := ears.Epoch(); now != heard {
+			door.Missed()
+			heard = now
+		}
+	}
+}
+
 // outcomesConsumer hears what became of orders, on a channel of this door's own.
 func outcomesConsumer(door *ingress.Door, id, nsqd string, log *slog.Logger) (*queue.Consumer, error) {
 	channel, err := queue.DoorChannel(id)
 	if err != nil {
 		return nil, &usageError{fmt.Errorf("id: %w", err)}
 	}
+	complain := &rate.Sometimes{First: 1, Interval: time.Second}
 	return queue.NewConsumer(queue.ConsumerConfig{
 		Addr: nsqd, Topic: queue.TopicOutcomes, Channel: channel, MaxInFlight: 64, MaxBatch: 32, Logger: log,
-		Handle: func(ctx context.Context, batch []*queue.Message) { hearOutcomes(ctx, door, batch, log) },
+		Handle: func(ctx context.Context, batch []*queue.Message) {
+			hearOutcomes(ctx, door, batch, func(err error) {
+				complain.Do(func() { log.Warn("a message of outcomes can't be read", "error", err) })
+			})
+		},
 	})
 }
 
 // hearOutcomes finishes messages once the door has their news on disk. One that can't be read is dropped: the door
 // asks after the orders by itself.
-func hearOutcomes(ctx context.Context, door *ingress.Door, batch []*queue.Message, log *slog.Logger) {
+func hearOutcomes(ctx context.Context, door *ingress.Door, batch []*queue.Message, unreadable func(error)) {
 	news := make([]sluice.Changes, 0, len(batch))
 	for _, m := range batch {
 		c, err := queue.DecodeChanges(m.Body)
 		if err != nil {
-			log.Warn("a message of outcomes can't be read", "error", err)
+			unreadable(err)
 			continue
 		}
 		news = append(news, c)

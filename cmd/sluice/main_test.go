@@ -55,7 +55,12 @@ func (p *process) said() string {
 // launch starts the command; it is killed when the test ends.
 func launch(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.CommandContext(context.Background(), os.Args[0], args...), done: make(chan error, 1)}
+	return launchCommand(t, exec.CommandContext(context.Background(), os.Args[0], args...))
+}
+
+func launchCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), asSluice+"=1", "XDG_CONFIG_HOME="+t.TempDir(), "XDG_DATA_HOME="+t.TempDir())
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
@@ -65,7 +70,7 @@ func launch(t *testing.T, args ...string) *process {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		if t.Failed() {
-			t.Logf("sluice %v said:\n%s", args, p.said())
+			t.Logf("%v said:\n%s", cmd.Args, p.said())
 		}
 	})
 	return p
@@ -244,6 +249,9 @@ func TestBadInput_IsToldClearly(t *testing.T) {
 		{append([]string{"up", "--data", t.TempDir(), "--id", "a b"}, away...), 2, []string{"id", `"a b"`, "a-z"}},
 		{append([]string{"up", "--data", t.TempDir(), "--admin-token-file", file}, away...), 2, []string{"admin-token-file", "at least 16"}},
 		{[]string{"up", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"}, 2, []string{"beyond loopback", "--admin-token-file"}},
+		{append([]string{"up", "--data", t.TempDir(), "--store", "postgres://u:secret@h:notaport/db"}, away...), 2, []string{"store", "port"}},
+		{[]string{"ingress", "--data", t.TempDir(), "--listen", "127.0.0.1:0"}, 2, []string{"id-key", "all doors"}},
+		{[]string{"worker", "--data", t.TempDir(), "--admin", "127.0.0.1:0"}, 2, []string{"id-key", "all doors"}},
 		{[]string{"audit", "--admin", "127.0.0.1:1"}, 1, []string{"127.0.0.1:1", "refused"}},
 		{[]string{"nsqd", "--data", file, "--listen", "127.0.0.1:0"}, 1, []string{file}},
 	} {
@@ -257,6 +265,9 @@ func TestBadInput_IsToldClearly(t *testing.T) {
 				if !strings.Contains(p.said(), want) {
 					t.Errorf("it does not say %q but %s", want, p.said())
 				}
+			}
+			if strings.Contains(p.said(), "secret") {
+				t.Errorf("a password is told: %s", p.said())
 			}
 			if strings.Contains(p.said(), "goroutine ") {
 				t.Errorf("a person is shown a stack: %s", p.said())
@@ -281,6 +292,37 @@ func TestUp_WaitsForADatabaseThatIsDownAndSaysSo(t *testing.T) {
 	}
 	if code := up.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit %d", code)
+	}
+}
+
+// A flood of connections takes every descriptor; it must not end the service, and buyers are served again after it.
+func TestUp_OutlivesAFloodOfConnections(t *testing.T) {
+	door, admin, data := freePort(t), freePort(t), t.TempDir()
+	p := launchCommand(t, exec.CommandContext(context.Background(), "sh", "-c", `ulimit -n 200 && exec "$0" "$@"`, os.Args[0],
+		"up", "--demo", "--listen", door, "--admin", admin, "--data", data, "--max-connections", "1000"))
+	ready := func() bool { status, _ := call(t, "GET", "http://"+door+"/v1/sales/demo", ""); return status == 200 }
+	eventually(t, "ready", ready)
+	http.DefaultClient.CloseIdleConnections()
+	var flood []net.Conn
+	for range 400 {
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", door)
+		if err != nil {
+			break
+		}
+		flood = append(flood, c)
+	}
+	time.Sleep(200 * time.Millisecond) // for the service to run out of descriptors
+	select {
+	case err := <-p.done:
+		t.Fatalf("the flood ended it: %v: %s", err, p.said())
+	default:
+	}
+	for _, c := range flood {
+		_ = c.Close()
+	}
+	eventually(t, "served again", ready)
+	if status, order := call(t, "POST", "http://"+door+"/v1/sales/demo/orders", `{"user":"alice"}`); status != 202 {
+		t.Errorf("buy after the flood: %d %v", status, order)
 	}
 }
 

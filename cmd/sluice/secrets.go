@@ -35,6 +35,15 @@ func loadIDKey(cfg config.Config) (*sluice.IDKey, error) {
 	return key, nil
 }
 
+// needIDKey refuses a part that runs alone without the key that all parts share: with keys of their own, two doors would
+// take a repeat for two orders.
+func needIDKey(cfg config.Config) error {
+	if cfg.IDKey == "" {
+		return &usageError{fmt.Errorf("id-key: it is missing; want the file that all doors and workers share, with at least %d random bytes", sluice.MinIDKeyBytes)}
+	}
+	return nil
+}
+
 // makeIDKey writes a new key unless there is one. The key appears whole or not at all, whoever else makes one now.
 func makeIDKey(dir, file string) error {
 	if _, err := os.Stat(file); err == nil {

@@ -19,12 +19,15 @@ import (
 func upCommand() *cobra.Command {
 	return serviceCommand("up", "Run everything in one process, on embedded parts",
 		"  sluice up --demo\n  sluice up --store postgres://shop@127.0.0.1/shop --bound 20000 --drain-rate 2000",
-		[]string{"listen", "admin", "data", "store", "bound", "max-wait", "drain-rate", "batch", "id-key", "admin-token-file", "id", "disk-floor", "demo"},
+		[]string{"listen", "admin", "data", "store", "bound", "max-wait", "drain-rate", "batch", "id-key", "admin-token-file", "id", "max-connections", "disk-floor", "demo"},
 		up)
 }
 
 // up is the parts composed: the same wiring as each has alone, in the order in which they stand on each other.
 func up(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	if err := checkStore(cfg); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
@@ -68,7 +71,10 @@ func demoPart(cfg config.Config, admin, door net.Addr) part {
 		buyers := api.NewClient(door.String(), "")
 		defer buyers.Close()
 		for ctx.Err() == nil {
-			if _, err := buyers.Sale(ctx, "demo"); err == nil { // the door has heard of it
+			limited, cancel := context.WithTimeout(ctx, demoTimeout)
+			_, err := buyers.Sale(limited, "demo")
+			cancel()
+			if err == nil { // the door has heard of it
 				fmt.Printf(demoText, door, admin, door, door)
 				break
 			}
@@ -82,7 +88,9 @@ func demoPart(cfg config.Config, admin, door net.Addr) part {
 func createDemo(ctx context.Context, client *api.Client) error {
 	limit, window := 1, sluice.Duration(0)
 	for ctx.Err() == nil {
-		_, err := client.CreateSale(ctx, api.NewSale{ID: "demo", SKU: "demo", Stock: 1000, PerUserLimit: &limit, PaymentWindow: &window})
+		limited, cancel := context.WithTimeout(ctx, demoTimeout)
+		_, err := client.CreateSale(limited, api.NewSale{ID: "demo", SKU: "demo", Stock: 1000, PerUserLimit: &limit, PaymentWindow: &window})
+		cancel()
 		if err == nil || sluice.RefusalOf(err) == sluice.SaleExists {
 			return nil
 		}
@@ -93,6 +101,9 @@ func createDemo(ctx context.Context, client *api.Client) error {
 	}
 	return nil
 }
+
+// demoTimeout bounds one try to reach a part that is just starting.
+const demoTimeout = 5 * time.Second
 
 const demoText = `
 The sale "demo" is open: 1,000 units, one a buyer.

@@ -23,9 +23,12 @@ import (
 
 func workerCommand() *cobra.Command {
 	return serviceCommand("worker", "Settle orders, and serve the operations API",
-		"  sluice worker --nsqd 127.0.0.1:4150 --store postgres://shop@127.0.0.1/shop",
+		"  sluice worker --nsqd 127.0.0.1:4150 --store postgres://shop@127.0.0.1/shop --id-key id.key",
 		[]string{"nsqd", "admin", "store", "data", "id-key", "admin-token-file", "drain-rate", "batch"},
 		func(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+			if err := errors.Join(needIDKey(cfg), checkStore(cfg)); err != nil {
+				return err
+			}
 			if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 				return fmt.Errorf("make the data folder: %w", err)
 			}
@@ -143,6 +146,17 @@ func storeOrClose(store inventory.Store, l net.Listener, err error) (inventory.S
 		err = errors.Join(err, store.Close())
 	}
 	return nil, nil, err
+}
+
+// checkStore tells a database URL that can't be understood from one that can't be reached.
+func checkStore(cfg config.Config) error {
+	if cfg.Store == config.SQLite {
+		return nil
+	}
+	if err := postgres.CheckURL(cfg.Store); err != nil {
+		return &usageError{fmt.Errorf("store: %w", err)}
+	}
+	return nil
 }
 
 func tryStore(ctx context.Context, cfg config.Config) (inventory.Store, error) {
