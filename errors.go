@@ -25,6 +25,8 @@ const (
 	Ended                Refusal = "ended"
 	SalePaused           Refusal = "paused"
 	AllSold              Refusal = "sold-out"
+	NoneFree             Refusal = "none-free"
+	RateLimited          Refusal = "rate-limited"
 	QueueFull            Refusal = "queue-full"
 	TooSlow              Refusal = "too-slow"
 	Unavailable          Refusal = "unavailable"
@@ -57,6 +59,8 @@ var refusals = map[Refusal]refusalText{
 	Ended:                {410, "The sale has ended"},
 	SalePaused:           {503, "The sale is paused"},
 	AllSold:              {409, "All units are sold"},
+	NoneFree:             {503, "All units are held or spoken for"},
+	RateLimited:          {429, "Too many requests"},
 	QueueFull:            {503, "The queue is full"},
 	TooSlow:              {503, "The wait would be too long"},
 	Unavailable:          {503, "The service cannot promise anything now"},

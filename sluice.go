@@ -111,6 +111,9 @@ type Sale struct {
 	Held    int64 `json:"held"`
 	Sold    int64 `json:"sold"`
 	Version int64 `json:"version"` // grows with every change; older facts are ignored
+
+	// NextRelease is when the first of the holds falls due, told where no unit is free; zero where it is not known.
+	NextRelease time.Time `json:"next_release,omitzero"`
 }
 
 // Changes is what one transaction of the store did, as the doors must hear it: statuses of orders,
@@ -128,6 +131,7 @@ func (c Changes) Empty() bool { return len(c.Statuses) == 0 && len(c.Sales) == 0
 type Pace struct {
 	DrainRate float64 `json:"drain_rate"` // orders a second; 0 for no limit
 	Batch     int     `json:"batch"`      // most orders in one transaction
+	Bounds    int64   `json:"bounds"`     // of all doors that were heard of lately, summed up; 0 unknown
 }
 
 // SaleAudit is one sale's line of the ledger. Differences is empty when it balances (P8).

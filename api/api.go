@@ -89,6 +89,12 @@ type Facts struct {
 	sluice.Pace
 }
 
+// Door is the body with which a door polls the facts.
+type Door struct {
+	Door  string `json:"door"`
+	Bound int64  `json:"bound"`
+}
+
 // Statuses is the body with which doors ask after orders.
 type Statuses struct {
 	Orders []sluice.OrderID `json:"orders"`

@@ -64,10 +64,10 @@ func (c *Client) Audit(ctx context.Context) (audit sluice.Audit, err error) {
 	return audit, c.do(ctx, http.MethodGet, PathAudit, nil, &audit)
 }
 
-// Facts reads what doors poll.
-func (c *Client) Facts(ctx context.Context) (sluice.Changes, sluice.Pace, error) {
+// Facts reads what doors poll. A door says its name and its bound, so that each can know its share.
+func (c *Client) Facts(ctx context.Context, door string, bound int64) (sluice.Changes, sluice.Pace, error) {
 	var f Facts
-	err := c.do(ctx, http.MethodGet, PathFacts, nil, &f)
+	err := c.do(ctx, http.MethodPost, PathFacts, Door{Door: door, Bound: bound}, &f)
 	return f.Changes, f.Pace, err
 }
 

@@ -30,6 +30,7 @@ type Config struct {
 	IDKey          string        // file with the key of order ids
 	TokenFile      string        // file with the operations API's bearer token
 	Bound          int           // most outstanding orders of a door
+	BuyerRate      int           // new orders a second of one buyer; 0: any
 	MaxConnections int           // of buyers; 0: what the limit of open files leaves
 	MaxWait        time.Duration // longest wait to admit for; 0: any
 	DrainRate      int           // orders a second; 0: no limit

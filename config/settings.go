@@ -49,6 +49,7 @@ var settings = []setting{
 	{"admin-token-file", kindFile, "", "file with the bearer token of the operations API; needed beyond loopback", optional(func(c *Config) *string { return &c.TokenFile })},
 	{"bound", kindNumber, "10000", "most outstanding orders of this door", number(1, maxOrders, func(c *Config) *int { return &c.Bound })},
 	{"max-connections", kindNumber, "0", "most connections of buyers at once; 0: what the limit of open files leaves", number(0, 1_000_000, func(c *Config) *int { return &c.MaxConnections })},
+	{"buyer-rate", kindNumber, "10", "new orders a second that one buyer may ask for, twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.BuyerRate })},
 	{"max-wait", kindDuration, "30s", "longest wait in the queue to admit for; 0s: any", duration(0, time.Hour, func(c *Config) *time.Duration { return &c.MaxWait })},
 	{"drain-rate", kindNumber, "0", "orders a second to settle; 0: as fast as the store", number(0, 1_000_000, func(c *Config) *int { return &c.DrainRate })},
 	{"batch", kindNumber, "256", "most orders in one transaction", number(1, 1000, func(c *Config) *int { return &c.Batch })},

@@ -23,12 +23,16 @@ type board struct {
 }
 
 // listing is one sale's place on the board.
-type listing struct{ facts atomic.Pointer[facts] }
+type listing struct {
+	facts  atomic.Pointer[facts]
+	queued atomic.Int64 // units that this door's outstanding orders speak for
+}
 
 // facts are a sale as it stood; heard is when this door learned that it still stands so.
 type facts struct {
 	sluice.Sale
-	heard time.Time
+	heard   time.Time
+	listing *listing
 }
 
 const factsFresh = time.Second
@@ -60,6 +64,14 @@ func (b *board) workersPace() sluice.Pace {
 	return sluice.Pace{Batch: 256}
 }
 
+// share is this door's part of all doors' bounds; 1 where it knows of no other.
+func (b *board) share(bound int64) float64 {
+	if all := b.workersPace().Bounds; all > bound {
+		return float64(bound) / float64(all)
+	}
+	return 1
+}
+
 // find answers what is known of a sale, or nil.
 func (b *board) find(sale []byte) *facts {
 	sales := b.sales.Load()
@@ -89,20 +101,34 @@ func (b *board) over(s *sluice.Status, t time.Time) bool {
 func (b *board) update(sales []sluice.Sale, heard time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	known := b.sales.Load()
 	for i := range sales {
-		id := sales[i].ID
-		if known == nil || (*known)[id] == nil {
-			known = withSale(known, id)
-		}
-		l := (*known)[id]
-		if old := l.facts.Load(); old == nil || sales[i].Version >= old.Version {
-			l.facts.Store(&facts{Sale: sales[i], heard: heard})
+		l := b.listLocked(sales[i].ID)
+		old := l.facts.Load()
+		if old == nil || sales[i].Version >= old.Version {
+			f := &facts{Sale: sales[i], heard: heard, listing: l}
+			if old != nil && f.NextRelease.IsZero() {
+				f.NextRelease = old.NextRelease // outcomes come without it
+			}
+			l.facts.Store(f)
 		}
 	}
-	if known != nil {
+}
+
+// list answers the sale's place, made where there is none yet: orders of an earlier run are restored before the door has
+// heard of any sale.
+func (b *board) list(sale string) *listing {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.listLocked(sale)
+}
+
+func (b *board) listLocked(sale string) *listing {
+	known := b.sales.Load()
+	if known == nil || (*known)[sale] == nil {
+		known = withSale(known, sale)
 		b.sales.Store(known)
 	}
+	return (*known)[sale]
 }
 
 // prune takes sales off that ended before t.
@@ -116,7 +142,7 @@ func (b *board) prune(t time.Time) {
 	next := maps.Clone(*known)
 	maps.DeleteFunc(next, func(_ string, l *listing) bool {
 		f := l.facts.Load()
-		return !f.EndsAt.IsZero() && f.EndsAt.Before(t)
+		return f != nil && !f.EndsAt.IsZero() && f.EndsAt.Before(t) && l.queued.Load() == 0
 	})
 	b.sales.Store(&next)
 }

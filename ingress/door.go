@@ -5,6 +5,7 @@ package ingress
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"math"
 	"sync"
@@ -45,6 +46,8 @@ const MaxInquiry = 500
 type Config struct {
 	Bound          int64         // most outstanding orders of this door
 	MaxWait        time.Duration // longest wait in the queue to admit for; 0: any
+	BuyerRate      limiter.Rate  // new orders that one buyer may ask for
+	Buyers         int           // how many buyers' rates are remembered
 	Answer         time.Duration // longest wait for the disk before 503 unavailable
 	MaxWaiting     int           // most requests that may wait for an outcome at once
 	MaxConnections int           // most connections at once
@@ -55,6 +58,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Bound: 10_000, MaxWait: 30 * time.Second, Answer: 2 * time.Second,
+		BuyerRate: limiter.Rate{PerSecond: 10, Burst: 20}, Buyers: 1 << 20,
 		MaxWaiting: 50_000, MaxConnections: 10_000, Retention: 24 * time.Hour,
 	}
 }
@@ -75,6 +79,8 @@ type Door struct {
 	cfg     Config
 	credits *limiter.Credits[*outstanding]
 	board   board
+	buyers  *limiter.Buckets
+	seed    maphash.Seed // of the buyers' hashes: nobody can choose to share another's bucket
 	waiting waitingRoom
 	ask     inquiries
 	metrics *metrics
@@ -95,6 +101,8 @@ func New(cfg Config, parts Parts) (*Door, error) {
 		Parts:    parts,
 		cfg:      cfg,
 		credits:  limiter.NewCredits[*outstanding](),
+		buyers:   limiter.NewBuckets(cfg.Buyers),
+		seed:     maphash.MakeSeed(),
 		stop:     make(chan struct{}),
 		complain: rate.Sometimes{First: 1, Interval: time.Second},
 	}
@@ -110,7 +118,9 @@ func New(cfg Config, parts Parts) (*Door, error) {
 // restore makes every promise of an earlier run outstanding again. Whether the queue still knows them is doubtful.
 func (d *Door) restore() error {
 	err := d.Journal.Outstanding(func(o sluice.Order) error {
-		d.credits.Restore(o.ID, &outstanding{order: o, place: d.admitted.Add(1), phase: doubtful})
+		l := d.board.list(o.Sale)
+		l.queued.Add(int64(o.Quantity))
+		d.credits.Restore(o.ID, &outstanding{order: o, sale: l, place: d.admitted.Add(1), phase: doubtful})
 		return nil
 	})
 	if n := d.credits.Outstanding(); n > 0 {

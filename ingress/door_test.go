@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"sluice"
+	"sluice/limiter"
 )
 
 func TestDoor_AcceptsAnOrderAndTellsWhatBecameOfIt(t *testing.T) {
@@ -473,4 +474,64 @@ func TestDoor_AsksSoonAfterItsEarsWereGone(t *testing.T) {
 	if len(s.carrier.carried()) != 1 {
 		t.Error("a settled order was carried again")
 	}
+}
+
+// P2: the door lets in as many as the free units and a reserve need, and opens again with the units that come back.
+func TestDoor_AdmitsByStockAndReopensWithTheUnitsThatComeBack(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 10, 10 }))
+	var in []answer
+	for n := range 15 { // 1.5 x 10
+		in = append(in, s.buy(fmt.Sprintf("u%d", n)))
+		s.want(in[n], 202, "queued")
+	}
+	s.want(s.buy("late"), 503, "none-free")
+	s.want(s.buy("u0"), 200, "queued") // who is in is answered all the same
+
+	var changes sluice.Changes
+	for n, a := range in {
+		state := sluice.Held
+		if n >= 10 {
+			state = sluice.Rejected
+		}
+		changes.Statuses = append(changes.Statuses, s.outcome(a.Order, state, 2))
+	}
+	facts := sale("demo", func(s *sluice.Sale) { s.Stock, s.Free, s.Held, s.Version = 10, 0, 10, 2 })
+	changes.Sales = []sluice.Sale{facts}
+	if err := s.Hear(t.Context(), changes); err != nil {
+		t.Fatal(err)
+	}
+	s.want(s.buy("late"), 503, "none-free")
+	facts.Free, facts.Held, facts.Version = 1, 9, 3
+	if err := s.Hear(t.Context(), sluice.Changes{Sales: []sluice.Sale{facts}}); err != nil {
+		t.Fatal(err)
+	}
+	s.want(s.buy("late"), 202, "queued")
+	if n := s.board.find([]byte("demo")).listing.queued.Load(); n != 1 {
+		t.Errorf("the queue speaks for %d units, want 1", n)
+	}
+}
+
+// Each of several doors admits for its share of the stock, and one order at least while a unit is free.
+func TestDoor_AdmitsForItsShareOfTheStock(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 100, 100 }))
+	s.board.pace.Store(&sluice.Pace{Batch: 5, Bounds: 10 * s.cfg.Bound})
+	for n := range 15 { // 1.5 x 100 / 10
+		s.want(s.buy(fmt.Sprintf("u%d", n)), 202, "queued")
+	}
+	s.want(s.buy("late"), 503, "none-free")
+}
+
+func TestDoor_LimitsWhatOneBuyerAsksFor(t *testing.T) {
+	cfg := testConfig()
+	cfg.BuyerRate = limiter.Rate{PerSecond: 0.1, Burst: 2}
+	s := newStand(t, cfg, nil, sale("demo", func(s *sluice.Sale) { s.PerUserLimit = 10 }))
+	s.want(s.buy("u1"), 202, "queued")
+	s.want(s.buy("u1", "Idempotency-Key", "k"), 202, "queued")
+	a := s.buy("u1")
+	s.want(a, 429, "rate-limited")
+	if ms := a.number("retry_after_ms"); ms < 9000 || ms > 10_000 {
+		t.Errorf("come back after %v ms, want about 10 s", ms)
+	}
+	s.want(s.buy("u1", "Idempotency-Key", "k"), 200, "queued") // a repeat costs nothing
+	s.want(s.buy("u2"), 202, "queued")
 }

@@ -40,8 +40,9 @@ func (d *Door) Hear(ctx context.Context, changes ...sluice.Changes) error {
 
 // announce gives the order's credit back and wakes whoever waits for it. Its status is durable by now.
 func (d *Door) announce(s *sluice.Status) {
-	if _, held := d.credits.Release(s.Order); held {
+	if o, held := d.credits.Release(s.Order); held {
 		d.released.Add(1)
+		o.sale.queued.Add(-int64(o.order.Quantity))
 		d.metrics.settled(s.State)
 	}
 	d.waiting.wake(s.Order)

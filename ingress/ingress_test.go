@@ -141,7 +141,7 @@ func sale(id string, change func(*sluice.Sale)) sluice.Sale {
 
 func testConfig() Config {
 	c := DefaultConfig()
-	c.Bound = 100
+	c.Bound, c.Buyers = 100, 1000
 	return c
 }
 

@@ -11,6 +11,7 @@ import (
 // outstanding is an admitted order until its outcome is known.
 type outstanding struct {
 	order  sluice.Order
+	sale   *listing
 	commit *journal.Commit // nil where an earlier run of the door made the promise: durable already
 	place  uint64          // its number among all that were admitted
 

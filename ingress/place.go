@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"hash/maphash"
 	mathrand "math/rand/v2"
 	"sync"
 	"time"
@@ -15,7 +16,8 @@ import (
 	"sluice/limiter"
 )
 
-// place is the path of an order at the door: parse, identify, repeat?, sale gate, bound, journal, answer, carry.
+// place is the path of an order at the door: parse, identify, repeat?, sale gate, rate, stock, bound, journal, answer,
+// carry.
 func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 	r := requests.Get().(*request)
 	defer requests.Put(r)
@@ -44,6 +46,14 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 	}
 	if v := limiter.Gate(now, &facts.Sale, facts.fresh(time.Now())); !v.Admitted() {
 		d.refuse(ctx, refusal{Verdict: v, startsAt: startOf(v, facts)})
+		return
+	}
+	if wait := d.buyers.Take(time.Now(), maphash.Bytes(d.seed, r.user), d.cfg.BuyerRate); wait > 0 {
+		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.RateLimited, RetryAfter: wait}})
+		return
+	}
+	if facts.fresh(time.Now()) && !limiter.Stock(facts.Free, facts.listing.queued.Load(), facts.OverAdmission, d.board.share(d.cfg.Bound)) {
+		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NoneFree, RetryAfter: d.nextRelease(now, facts)}})
 		return
 	}
 	if err := d.Journal.Admitting(); err != nil {
@@ -188,6 +198,7 @@ func (d *Door) promise(r *request, facts *facts, who *identity) (*outstanding, e
 		return nil, errSettled
 	}
 	o := &outstanding{
+		sale: facts.listing,
 		order: sluice.Order{
 			ID: who.id, Sale: facts.ID, User: string(r.user), Key: string(r.key),
 			Attempt: who.attempt, Quantity: r.quantity, AcceptedAt: d.storeNow(),
@@ -201,6 +212,7 @@ func (d *Door) promise(r *request, facts *facts, who *identity) (*outstanding, e
 		return nil, err
 	}
 	o.place = d.admitted.Add(1)
+	o.sale.queued.Add(int64(r.quantity))
 	return o, nil
 }
 
@@ -249,6 +261,16 @@ func (d *Door) refuseFull(ctx *fasthttp.RequestCtx, bound int64) {
 		Refusal:    reason,
 		RetryAfter: d.jitter(limiter.RetryWhenFull(d.credits.Outstanding(), d.drainRate())),
 	}})
+}
+
+// nextRelease is how soon a unit may be free again: when the first hold falls due or, where units are free but spoken
+// for, when the queue will have been settled; within reason, and not the same for everybody.
+func (d *Door) nextRelease(now time.Time, f *facts) time.Duration {
+	wait := d.eta(d.credits.Outstanding())
+	if f.Free == 0 && f.NextRelease.After(now) {
+		wait = f.NextRelease.Sub(now)
+	}
+	return d.jitter(min(max(wait, time.Second), time.Minute))
 }
 
 func (d *Door) unknownSale(ctx *fasthttp.RequestCtx) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"sluice"
+	"sluice/limiter"
 )
 
 // serve serves the door over a real socket until the test ends.
@@ -92,7 +94,11 @@ func TestRefusals(t *testing.T) {
 		sale("over", func(s *sluice.Sale) { s.EndsAt = time.Now().Add(-time.Hour) }),
 		sale("resting", func(s *sluice.Sale) { s.Paused = true }),
 		sale("gone", func(s *sluice.Sale) { s.Free, s.Sold = 0, 1000 }),
+		sale("spoken-for", func(s *sluice.Sale) {
+			s.Free, s.Held, s.NextRelease = 0, 1000, time.Now().Add(20*time.Second)
+		}),
 	)
+	s.buyers.Take(time.Now(), maphash.String(s.seed, "hasty"), limiter.Rate{PerSecond: 0.01, Burst: 1})
 	s.run()
 	address := s.serve(300 * time.Millisecond)
 	ok := `{"user":"u1","quantity":1}`
@@ -135,6 +141,8 @@ func TestRefusals(t *testing.T) {
 		{"after the end", post("over", typeJSON, ok), 410, sluice.Ended, "", false},
 		{"while paused", post("resting", typeJSON, ok), 503, sluice.SalePaused, "", true},
 		{"all sold", post("gone", typeJSON, ok), 409, sluice.AllSold, "", false},
+		{"every unit held", post("spoken-for", typeJSON, ok), 503, sluice.NoneFree, "", true},
+		{"too fast", post("demo", typeJSON, `{"user":"hasty"}`), 429, sluice.RateLimited, "", true},
 		{"an order that is no id", "GET /v1/orders/x HTTP/1.1\r\nHost: shop\r\n\r\n", 404, sluice.NoSuchOrder, "", false},
 		{"an invented order", "GET /v1/orders/5a46f2c0-0fce-814f-920e-caf5b0d6fdba HTTP/1.1\r\nHost: shop\r\n\r\n", 404, sluice.NoSuchOrder, "", false},
 		{"the wrong method", "DELETE /v1/sales/demo/orders HTTP/1.1\r\nHost: shop\r\n\r\n", 405, sluice.MethodNotAllowed, "", false},

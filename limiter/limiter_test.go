@@ -137,6 +137,28 @@ func TestGate(t *testing.T) {
 	}
 }
 
+func TestStock(t *testing.T) {
+	for _, c := range []struct {
+		what         string
+		free, queued int64
+		over, share  float64
+		want         bool
+	}{
+		{"plenty", 1000, 0, 1.5, 1, true},
+		{"the queue covers less than it may", 10, 14, 1.5, 1, true},
+		{"the queue covers all that it may", 10, 15, 1.5, 1, false},
+		{"no unit free", 0, 0, 1.5, 1, false},
+		{"one of four doors", 100, 36, 1.5, 0.25, true},
+		{"one of four doors, its share covered", 100, 38, 1.5, 0.25, false},
+		{"a tiny share, but nobody in its queue", 1, 0, 1, 0.01, true},
+		{"a tiny share and somebody in its queue", 1, 1, 1, 0.01, false},
+	} {
+		if got := Stock(c.free, c.queued, c.over, c.share); got != c.want {
+			t.Errorf("%s: Stock(%d, %d, %v, %v) = %t", c.what, c.free, c.queued, c.over, c.share, got)
+		}
+	}
+}
+
 func TestEffectiveBound(t *testing.T) {
 	for _, c := range []struct {
 		bound, floor int64

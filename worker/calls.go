@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"slices"
+	"time"
 
 	"sluice"
 	"sluice/api"
@@ -99,11 +100,13 @@ func (w *Worker) audit(ctx context.Context, _ string, _ *none) (sluice.Audit, er
 }
 
 // facts leaves out sales that ended long ago: what doors poll must not grow with a shop's history (P9).
-func (w *Worker) facts(ctx context.Context, _ string, _ *none) (api.Facts, error) {
+func (w *Worker) facts(ctx context.Context, _ string, in *api.Door) (api.Facts, error) {
+	pace := w.set
+	pace.Bounds = w.doors.heard(time.Now(), in.Door, in.Bound)
 	c, err := w.Store.Sales(ctx)
 	long := c.Now.Add(-api.EndedSalesKept)
 	c.Sales = slices.DeleteFunc(c.Sales, func(s sluice.Sale) bool { return !s.EndsAt.IsZero() && s.EndsAt.Before(long) })
-	return api.Facts{Changes: c, Pace: w.set}, err
+	return api.Facts{Changes: c, Pace: pace}, err
 }
 
 func (w *Worker) statuses(ctx context.Context, _ string, in *api.Statuses) (sluice.Changes, error) {

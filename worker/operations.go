@@ -61,7 +61,7 @@ func (w *Worker) routes(srv *khttp.Server) {
 	r.POST(api.PathOrders+"/{id}/pay", handle(http.StatusOK, w.payOrder))
 	r.POST(api.PathOrders+"/{id}/cancel", handle(http.StatusOK, w.cancelOrder))
 	r.GET(api.PathAudit, handleWithin(auditTimeout, http.StatusOK, w.audit))
-	r.GET(api.PathFacts, handle(http.StatusOK, w.facts))
+	r.POST(api.PathFacts, handle(http.StatusOK, w.facts))
 	r.POST(api.PathStatuses, handle(http.StatusOK, w.statuses))
 	srv.Handle("/metrics", promhttp.HandlerFor(w.Registry, promhttp.HandlerOpts{}))
 	srv.HandleFunc("/livez", func(res http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(res, "alive\n") })

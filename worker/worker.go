@@ -54,6 +54,7 @@ type Worker struct {
 	set      sluice.Pace
 	pace     ratelimit.Limiter
 	failures failures
+	doors    doors
 	complain rate.Sometimes // keeps what every message may meet from filling the log
 	consumer *queue.Consumer
 	outcomes *queue.Publisher

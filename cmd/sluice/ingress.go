@@ -21,13 +21,14 @@ import (
 	"sluice/config"
 	"sluice/ingress"
 	"sluice/journal"
+	"sluice/limiter"
 	"sluice/queue"
 )
 
 func ingressCommand() *cobra.Command {
 	return serviceCommand("ingress", "Run a front door; several share one nsqd, each with its share of the bound",
 		"  sluice ingress --id door-1 --bound 5000 --nsqd 127.0.0.1:4150 --worker 127.0.0.1:8081 --id-key id.key",
-		[]string{"listen", "id", "bound", "max-wait", "max-connections", "nsqd", "nsqd-http", "worker", "data", "id-key", "admin-token-file", "disk-floor", "metrics"},
+		[]string{"listen", "id", "bound", "max-wait", "buyer-rate", "max-connections", "nsqd", "nsqd-http", "worker", "data", "id-key", "admin-token-file", "disk-floor", "metrics"},
 		func(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			if err := needIDKey(cfg); err != nil {
 				return err
@@ -123,13 +124,26 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 	}
 	dc := ingress.DefaultConfig()
 	dc.Bound, dc.MaxWait, dc.MaxConnections = int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg)
+	dc.BuyerRate = limiter.Rate{PerSecond: float64(cfg.BuyerRate), Burst: 2 * cfg.BuyerRate}
 	p.door, err = ingress.New(dc, ingress.Parts{
-		Keys: keys, Journal: p.journal, Carrier: p.carrier, Truth: p.worker, Logger: log, Metrics: registry,
+		Keys: keys, Journal: p.journal, Carrier: p.carrier, Truth: truth{p.worker, cfg.ID, int64(cfg.Bound)}, Logger: log, Metrics: registry,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.carrier.Stop(context.Background()), p.journal.Close())
 	}
 	return p, nil
+}
+
+// truth is the worker's query API as one door uses it.
+type truth struct {
+	*api.Client
+	id    string
+	bound int64
+}
+
+// Facts asks for the facts in the door's name.
+func (t truth) Facts(ctx context.Context) (sluice.Changes, sluice.Pace, error) {
+	return t.Client.Facts(ctx, t.id, t.bound)
 }
 
 // serveDoor serves buyers until ctx ends. The door is informed, and so open, once the queue has its channels.

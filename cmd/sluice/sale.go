@@ -104,7 +104,7 @@ func saleCreateCommand() *cobra.Command {
 	f.DurationVar(&window, "payment-window", time.Duration(sluice.DefaultPaymentWindow), "how long units are held for payment; 0s: paid at once")
 	f.DurationVar(&maxAge, "max-age", 0, "longest wait in the queue before an order is stale; 0s: any")
 	f.StringVar(&n.CheckoutURL, "checkout-url", "", "where a buyer pays; {order} becomes the order's id")
-	f.Float64Var(&over, "over-admission", sluice.DefaultOverAdmission, "orders to admit for each free unit (kept, not in force yet)")
+	f.Float64Var(&over, "over-admission", sluice.DefaultOverAdmission, "units that orders may queue for, for each free unit")
 	cmd.PreRunE = func(c *cobra.Command, _ []string) error {
 		if !c.Flags().Changed("stock") {
 			return &usageError{errors.New("--stock is missing: how many units are there to sell?")}

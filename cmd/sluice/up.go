@@ -19,7 +19,7 @@ import (
 func upCommand() *cobra.Command {
 	return serviceCommand("up", "Run everything in one process, on embedded parts",
 		"  sluice up --demo\n  sluice up --store postgres://shop@127.0.0.1/shop --bound 20000 --drain-rate 2000",
-		[]string{"listen", "admin", "data", "store", "bound", "max-wait", "drain-rate", "batch", "id-key", "admin-token-file", "id", "max-connections", "disk-floor", "demo"},
+		[]string{"listen", "admin", "data", "store", "bound", "max-wait", "drain-rate", "batch", "id-key", "admin-token-file", "id", "buyer-rate", "max-connections", "disk-floor", "demo"},
 		up)
 }
 

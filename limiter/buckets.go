@@ -1,0 +1,92 @@
+package limiter
+
+import (
+	"sync"
+	"time"
+)
+
+// Buckets are token buckets for any number of callers in a fixed room. Each caller is a hash; what is kept of one is a
+// single time (the generic cell rate algorithm, ITU-T I.371). A caller whose bucket is full again leaves no trace; where the
+// room is taken by busier callers, the one nearest to that is forgotten, which errs in its favour. Safe for
+// concurrent use.
+type Buckets struct {
+	shards [bucketShards]bucketShard
+}
+
+const (
+	bucketShards = 64
+	bucketWays   = 8 // places that a caller may take
+)
+
+// bucketShard has its mutex directly above what it guards.
+type bucketShard struct {
+	mu    sync.Mutex
+	cells []cell
+}
+
+// cell is when a caller's bucket will be full again, in nanoseconds since 1970; the empty cell is nobody's.
+type cell struct {
+	caller uint64
+	full   int64
+}
+
+// NewBuckets makes room for about callers of them: 16 bytes each.
+func NewBuckets(callers int) *Buckets {
+	sets := max(1, (callers+bucketShards*bucketWays-1)/(bucketShards*bucketWays))
+	b := &Buckets{}
+	for i := range b.shards {
+		b.shards[i].cells = make([]cell, sets*bucketWays)
+	}
+	return b
+}
+
+// Rate is how often a caller may ask. The zero Rate sets no limit.
+type Rate struct {
+	PerSecond float64
+	Burst     int // how many at once after a rest; at least 1
+}
+
+// Take takes a token of the caller's bucket, or says how long until there is one.
+func (b *Buckets) Take(now time.Time, caller uint64, rate Rate) (wait time.Duration) {
+	if rate.PerSecond <= 0 {
+		return 0
+	}
+	s := &b.shards[caller%bucketShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.find(caller, now.UnixNano())
+	full, wait := spend(now.UnixNano(), c.full, rate)
+	if wait > 0 {
+		return wait
+	}
+	*c = cell{caller, full}
+	return 0
+}
+
+// spend is the algorithm itself: a token fills the bucket's time up by one interval, and there is one to take while that
+// stays within burst intervals from now.
+func spend(now, full int64, rate Rate) (newFull int64, wait time.Duration) {
+	interval := int64(float64(time.Second) / rate.PerSecond)
+	newFull = max(now, full) + interval
+	if over := newFull - now - int64(max(1, rate.Burst))*interval; over > 0 {
+		return full, time.Duration(over)
+	}
+	return newFull, 0
+}
+
+// find answers the caller's cell, or the one to take for it: an idle one, else the one that is idle next.
+func (s *bucketShard) find(caller uint64, now int64) *cell {
+	set := int(caller / bucketShards % uint64(len(s.cells)/bucketWays))
+	ways := s.cells[set*bucketWays : (set+1)*bucketWays]
+	best := &ways[0]
+	for i := range ways {
+		if ways[i].caller == caller && ways[i].full > now {
+			return &ways[i]
+		}
+		if ways[i].full < best.full {
+			best = &ways[i]
+		}
+	}
+	*best = cell{}
+	return best
+}
