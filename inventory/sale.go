@@ -41,3 +41,12 @@ func DecideEnd(now time.Time, s sluice.Sale) (sluice.Sale, bool) {
 	s.Version++
 	return s, true
 }
+
+// SetNextRelease notes on one of the sales, if it is among them, when the first of its holds falls due.
+func SetNextRelease(sales []sluice.Sale, id string, due time.Time) {
+	for i := range sales {
+		if sales[i].ID == id {
+			sales[i].NextRelease = Micros(due)
+		}
+	}
+}

@@ -81,9 +81,6 @@ func (w *Worker) payOrder(ctx context.Context, id string, in *api.Pay) (sluice.S
 	if err != nil {
 		return sluice.Status{}, err
 	}
-	if !sluice.PlainText([]byte(in.PaymentRef), sluice.MaxKeyBytes) {
-		return sluice.Status{}, sluice.Refuse(sluice.BadRequest, "payment_ref: want 1 to %d bytes of UTF-8 without control characters", sluice.MaxKeyBytes)
-	}
 	return oneStatus(w.change(w.Store.Pay(ctx, order, in.PaymentRef)))
 }
 

@@ -101,6 +101,17 @@ var saleTests = []test{
 			}
 		}
 	}},
+	{"SalesTellsWhenTheFirstHoldFallsDueWhereNoUnitIsFree", func(b *bench) {
+		b.sale("s", 2)
+		first := b.reserve(order("s", "a", "", 1))[0]
+		if c, err := b.store.Sales(b.Context()); err != nil || !c.Sales[0].NextRelease.IsZero() {
+			b.Errorf("with a unit free: %+v, %v", c.Sales, err)
+		}
+		b.reserve(order("s", "b", "", 1))
+		if c, err := b.store.Sales(b.Context()); err != nil || !c.Sales[0].NextRelease.Equal(first.PayBy) {
+			b.Errorf("with none free: got %+v, %v, want a release at %v", c.Sales, err, first.PayBy)
+		}
+	}},
 	{"AuditCountsOrdersByState", func(b *bench) { // P8
 		b.sale("s", 3)
 		b.reserve(order("s", "a", "", 1), order("s", "b", "", 1), order("s", "c", "", 9), order("nowhere", "d", "", 1))

@@ -39,10 +39,16 @@ func isDataError(err error) bool {
 	return false
 }
 
+// errMoved says that an order changed between two statements of a transaction, which must begin again.
+var errMoved = errors.New("the order changed meanwhile")
+
 // repeatable knows what PostgreSQL asks to try again: a deadlock, a serialization failure, and an order that another
 // transaction inserted meanwhile. The last happens only without a common sale to lock: where the sale was unknown to
 // one of the two.
 func repeatable(err error) bool {
+	if errors.Is(err, errMoved) {
+		return true
+	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return false

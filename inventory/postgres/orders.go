@@ -112,8 +112,11 @@ func (s *Store) transition(
 		if len(l.found) == 0 {
 			return sluice.Refuse(sluice.NoSuchOrder, "the store has no order %s", id)
 		}
+		if len(l.sales) == 0 && unitsMoved(l.found[0].Status.State) {
+			return errMoved // it was settled between the two statements, so its sale is not locked
+		}
 		d = decide(l.now, l.found[0])
-		queueTransition(b, l.now, d, ref)
+		queueTransition(b, l.now, l.found[0], d, ref)
 		return nil
 	})
 	if err != nil {
@@ -127,9 +130,12 @@ func (s *Store) transition(
 	return sluice.Changes{Now: l.now, Statuses: []sluice.Status{d.After.Status}, Sales: l.sales}, d.Refused
 }
 
-func queueTransition(b *pgx.Batch, now time.Time, d inventory.Transition, ref string) {
+// unitsMoved reports whether an order in this state has had units of a sale, which then exists.
+func unitsMoved(s sluice.State) bool { return s != sluice.Rejected && s != sluice.Failed }
+
+func queueTransition(b *pgx.Batch, now time.Time, before inventory.Stored, d inventory.Transition, ref string) {
 	if d.Changed {
-		queueUpdate(b, d.After)
+		queueUpdate(b, []inventory.Stored{before}, []inventory.Stored{d.After})
 	}
 	if d.Delta != (inventory.Delta{}) {
 		queueMove(b, []inventory.Delta{d.Delta})
@@ -208,7 +214,7 @@ func (w *sweep) queueWrites(b *pgx.Batch) {
 		sum.Add(d.Delta)
 	}
 	w.deltas = sum.Deltas()
-	queueUpdate(b, w.after...)
+	queueUpdate(b, w.due, w.after)
 	queueMove(b, w.deltas)
 }
 

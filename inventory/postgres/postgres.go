@@ -47,6 +47,7 @@ var parameters = map[string]string{
 	"enable_seqscan":                      "off",
 	"enable_hashjoin":                     "off",
 	"enable_mergejoin":                    "off",
+	"jit":                                 "off", // a forbidden plan's cost would have short statements compiled
 }
 
 // Store implements inventory.Store. Open makes it; it is safe for concurrent use.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"sluice"
 	"sluice/inventory"
@@ -16,6 +17,8 @@ const (
 
 	selectSales  = "SELECT " + saleColumns + " FROM sales WHERE id = ANY ($1::text[]) ORDER BY id"
 	lockSales    = selectSales + " FOR UPDATE" // always in id order, so that nobody waits in a circle
+	nextReleases = "SELECT s.id, o.pay_by FROM sales AS s, LATERAL (SELECT pay_by FROM orders WHERE state = 'held' AND sale = s.id " +
+		"ORDER BY pay_by LIMIT 1) AS o WHERE s.free = 0 AND s.held > 0"
 	selectOrders = "SELECT " + orderColumns + " FROM orders WHERE id = ANY ($1::uuid[])"
 
 	selectOwned = "SELECT b.sale, b.buyer, o.units FROM unnest($1::text[], $2::text[]) AS b (sale, buyer), LATERAL " +
@@ -32,8 +35,8 @@ const (
 		"AS d (id, free, held, sold) WHERE s.id = d.id"
 
 	updateOrders = "UPDATE orders SET state = u.state, version = u.version, payment_ref = u.payment_ref " +
-		"FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[]) AS u (id, state, version, payment_ref) " +
-		"WHERE orders.id = u.id"
+		"FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) AS u (id, state, version, payment_ref, before) " +
+		"WHERE orders.id = u.id AND orders.version = u.before"
 )
 
 // queueInsert queues one statement for all new orders. It is a plain INSERT: an order that is there after all fails
@@ -70,16 +73,25 @@ func queueMove(b *pgx.Batch, deltas []inventory.Delta) {
 	b.Queue(moveSales, ids, free, held, sold)
 }
 
-func queueUpdate(b *pgx.Batch, orders ...inventory.Stored) {
-	if len(orders) == 0 {
+// queueUpdate queues the change of orders from what was read to what was decided. An order that is no longer as it was
+// read fails the transaction, which is then repeated: the sale's lock forbids it, and this is the second line.
+func queueUpdate(b *pgx.Batch, before, after []inventory.Stored) {
+	if len(after) == 0 {
 		return
 	}
-	n := len(orders)
-	ids, states, versions, refs := make([][16]byte, n), make([]string, n), make([]int64, n), make([]string, n)
-	for i, o := range orders {
+	n := len(after)
+	ids, states, refs := make([][16]byte, n), make([]string, n), make([]string, n)
+	was, versions := make([]int64, n), make([]int64, n)
+	for i, o := range after {
 		ids[i], states[i], versions[i], refs[i] = o.Status.Order, string(o.Status.State), o.Status.Version, o.PaymentRef
+		was[i] = before[i].Status.Version
 	}
-	b.Queue(updateOrders, ids, states, versions, refs)
+	b.Queue(updateOrders, ids, states, versions, refs, was).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() != int64(n) {
+			return errMoved
+		}
+		return nil
+	})
 }
 
 func scanSale(row pgx.Row) (s sluice.Sale, err error) {

@@ -102,6 +102,15 @@ func (s *Store) Sales(ctx context.Context, ids ...string) (sluice.Changes, error
 		} else {
 			each(b, scan, selectSales, ids)
 		}
+		each(b, func(rows pgx.Rows) error {
+			var sale string
+			var due time.Time
+			if err := rows.Scan(&sale, &due); err != nil {
+				return err //nolint:wrapcheck // look says what was being done
+			}
+			inventory.SetNextRelease(c.Sales, sale, due)
+			return nil
+		}, nextReleases)
 	})
 	return c, err
 }

@@ -61,8 +61,8 @@ func explain(err error) error {
 		hint = "the file and its directory must exist and be writable by this user"
 	case lib.SQLITE_FULL:
 		hint = "the disk is full"
-	case lib.SQLITE_NOTADB, lib.SQLITE_CORRUPT:
-		hint = "this is not a healthy SQLite database"
+	case lib.SQLITE_NOTADB, lib.SQLITE_CORRUPT: // waiting does not help
+		return fmt.Errorf("this is not a sound SQLite database: %w", err)
 	default:
 		return fmt.Errorf("%w: %w", inventory.ErrUnavailable, err)
 	}

@@ -95,7 +95,27 @@ func (s *Store) Sales(ctx context.Context, ids ...string) (sluice.Changes, error
 		args[i] = id
 	}
 	sales, err := readSales(ctx, s.read, query+" ORDER BY id", args...)
+	if err == nil {
+		err = s.nextReleases(ctx, sales)
+	}
 	return sluice.Changes{Now: now(), Sales: sales}, s.classify("read sales", err)
+}
+
+// nextReleases fills in when the first hold falls due of the sales that have no free unit.
+func (s *Store) nextReleases(ctx context.Context, sales []sluice.Sale) error {
+	const query = "SELECT id, (SELECT min(pay_by) FROM orders WHERE state = 'held' AND sale = sales.id) " +
+		"FROM sales WHERE free = 0 AND held > 0"
+	rows, err := s.read.QueryContext(ctx, query)
+	err = collect(rows, err, func() error {
+		var sale string
+		var due sql.NullInt64
+		if err := rows.Scan(&sale, &due); err != nil {
+			return err //nolint:wrapcheck // Sales says what was being read
+		}
+		inventory.SetNextRelease(sales, sale, moment(due))
+		return nil
+	})
+	return err
 }
 
 // Statuses answers settled orders; see inventory.Store.
