@@ -105,8 +105,8 @@ func (s *Store) Sales(ctx context.Context, ids ...string) (sluice.Changes, error
 func (s *Store) nextReleases(ctx context.Context, sales []sluice.Sale) error {
 	const query = "SELECT id, (SELECT min(pay_by) FROM orders WHERE state = 'held' AND sale = sales.id) " +
 		"FROM sales WHERE free = 0 AND held > 0"
-	rows, err := s.read.QueryContext(ctx, query)
-	err = collect(rows, err, func() error {
+	rows, err := s.read.QueryContext(ctx, query) //nolint:sqlclosecheck // collect closes them
+	return collect(rows, err, func() error {
 		var sale string
 		var due sql.NullInt64
 		if err := rows.Scan(&sale, &due); err != nil {
@@ -115,7 +115,6 @@ func (s *Store) nextReleases(ctx context.Context, sales []sluice.Sale) error {
 		inventory.SetNextRelease(sales, sale, moment(due))
 		return nil
 	})
-	return err
 }
 
 // Statuses answers settled orders; see inventory.Store.
