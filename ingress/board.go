@@ -101,8 +101,11 @@ func (b *board) over(s *sluice.Status, t time.Time) bool {
 func (b *board) update(sales []sluice.Sale, heard time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	ids := make([]string, len(sales))
 	for i := range sales {
-		l := b.listLocked(sales[i].ID)
+		ids[i] = sales[i].ID
+	}
+	for i, l := range b.listLocked(ids...) {
 		old := l.facts.Load()
 		if old == nil || sales[i].Version >= old.Version {
 			f := &facts{Sale: sales[i], heard: heard, listing: l}
@@ -114,21 +117,38 @@ func (b *board) update(sales []sluice.Sale, heard time.Time) {
 	}
 }
 
-// list answers the sale's place, made where there is none yet: orders of an earlier run are restored before the door has
+// list answers a sale's place, made where there is none yet: orders of an earlier run are restored before the door has
 // heard of any sale.
 func (b *board) list(sale string) *listing {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.listLocked(sale)
+	return b.listLocked(sale)[0]
 }
 
-func (b *board) listLocked(sale string) *listing {
-	known := b.sales.Load()
-	if known == nil || (*known)[sale] == nil {
-		known = withSale(known, sale)
-		b.sales.Store(known)
+// listLocked answers the places of sales. Readers hold the map without a lock, so a new one takes its place: one for
+// however many sales are new.
+func (b *board) listLocked(sales ...string) []*listing {
+	var known map[string]*listing
+	if m := b.sales.Load(); m != nil {
+		known = *m
 	}
-	return (*known)[sale]
+	places, grown := make([]*listing, len(sales)), false
+	for i, id := range sales {
+		if known[id] == nil {
+			if !grown {
+				known, grown = maps.Clone(known), true
+			}
+			if known == nil {
+				known = make(map[string]*listing)
+			}
+			known[id] = &listing{}
+		}
+		places[i] = known[id]
+	}
+	if grown {
+		b.sales.Store(&known)
+	}
+	return places
 }
 
 // prune takes sales off that ended before t.
@@ -145,15 +165,6 @@ func (b *board) prune(t time.Time) {
 		return f != nil && !f.EndsAt.IsZero() && f.EndsAt.Before(t) && l.queued.Load() == 0
 	})
 	b.sales.Store(&next)
-}
-
-func withSale(known *map[string]*listing, id string) *map[string]*listing {
-	next := make(map[string]*listing)
-	if known != nil {
-		maps.Copy(next, *known)
-	}
-	next[id] = &listing{}
-	return &next
 }
 
 // followFacts asks for all sales again and again: outcomes bring facts sooner, but they can be lost.
