@@ -16,13 +16,13 @@ const (
 func TestKill_WhilePayingAndExpiring(t *testing.T) {
 	everywhere(t, func(s scene) {
 		t := s.t
-		const stock, count = 800, 1600
+		const stock, count = 800, 1000
 		door, admin := freeAddress(t), freeAddress(t)
 		up := launch(t, s.dir, "up", "up", "--listen", door, "--admin", admin, "--data", s.store.dir, "--store", s.store.flag,
 			"--bound", "5000", "--drain-rate", "800", "--id-key", idKeyFile(t, s.dir))
 		openSaleWith(t, admin, saleID, stock, payLimit, payWindow, door)
 
-		b := newShoppers(newBuyers(door, saleID, count, 800, 400), admin, payWindow, s.random)
+		b := newShoppers(newBuyers(door, saleID, count, 500, 300), admin, payWindow, s.random)
 		defer b.keep(t, s.dir)
 		at := between(s.random, stock*20/100, stock*60/100)
 		later := time.Duration(between(s.random, 500, 3000)) * time.Millisecond
@@ -49,13 +49,13 @@ func TestKill_WhilePayingAndExpiring(t *testing.T) {
 func TestKill_TwoDoorsShareOneQueue(t *testing.T) {
 	everywhere(t, func(s scene) {
 		t := s.t
-		const stock, count = 900, 1600
+		const stock, count = 900, 1000
 		p := launchBehind(t, s, "--drain-rate", "800")
 		north, northern := p.launchDoor(t, s.dir, "north", "2500")
 		south, southern := p.launchDoor(t, s.dir, "south", "2500")
 		openSaleWith(t, p.admin, saleID, stock, payLimit, payWindow, north, south)
 
-		b := newShoppers(newBuyers(north, saleID, count, 800, 400), p.admin, payWindow, s.random)
+		b := newShoppers(newBuyers(north, saleID, count, 500, 300), p.admin, payWindow, s.random)
 		b.doors = []front{{"north", "http://" + north}, {"south", "http://" + south}}
 		defer b.keep(t, s.dir)
 		deaths := []*process{p.nsqd, northern}
@@ -63,7 +63,7 @@ func TestKill_TwoDoorsShareOneQueue(t *testing.T) {
 			deaths[1] = southern
 		}
 		s.random.Shuffle(len(deaths), func(i, j int) { deaths[i], deaths[j] = deaths[j], deaths[i] })
-		at := []int64{between(s.random, 150, 400), between(s.random, 500, 800)}
+		at := []int64{between(s.random, 150, 400), between(s.random, 450, 700)}
 		marks := []<-chan struct{}{b.whenAccepted(at[0]), b.whenAccepted(at[1])}
 		rushWith(t, b.buyers, func(ctx context.Context) {
 			for i, victim := range deaths {

@@ -52,6 +52,7 @@ type purchase struct {
 	quantity  int64
 	first     int  // which door
 	both      bool // and another one at the same time
+	looks     bool // at another door too, from the beginning to the end
 	then      deed
 	late      time.Duration // from the deadline, for who pays at it
 	insists   bool          // repeats what was answered already
@@ -66,7 +67,7 @@ func (s *shoppers) plan(n int64) (plan []purchase) {
 	for k := range keys {
 		p := purchase{
 			user: fmt.Sprintf("buyer-%06d", n), key: fmt.Sprintf("key-%06d-%d", n, k), quantity: 1,
-			first: random.IntN(len(s.doors)), both: len(s.doors) > 1 && random.IntN(4) == 0,
+			first: random.IntN(len(s.doors)), both: len(s.doors) > 1 && random.IntN(4) == 0, looks: len(s.doors) > 1 && random.IntN(3) == 0,
 			then: likely[random.IntN(len(likely))], late: time.Duration(random.Int64N(int64(400*time.Millisecond))) - 200*time.Millisecond,
 			insists: random.IntN(4) == 0,
 		}
@@ -94,11 +95,26 @@ func (s *shoppers) purchase(ctx context.Context, p purchase) (end Status) {
 	if e.Order == "" {
 		return end
 	}
+	var elsewhere sync.WaitGroup
+	defer elsewhere.Wait()
+	if p.looks {
+		elsewhere.Go(func() { s.look(ctx, s.doors[(p.first+1)%len(s.doors)], e) })
+	}
 	held := s.until(ctx, door, e, func(s Status) bool { return s.State != "queued" })
 	if held.State == "held" {
 		s.do(ctx, p, e)
 	}
-	return s.until(ctx, door, e, Status.Final)
+	return s.look(ctx, door, e)
+}
+
+// look follows an order at one door until nothing may become of it any more, and a little longer: that is not taken back.
+func (s *shoppers) look(ctx context.Context, door front, e Event) (end Status) {
+	end = s.until(ctx, door, e, Status.Final)
+	for range 3 {
+		pause(ctx, 200*time.Millisecond)
+		s.follow(ctx, door, e, 0)
+	}
+	return end
 }
 
 // order is the one that a door promised, or nothing where all asked doors refused.

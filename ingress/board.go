@@ -194,9 +194,11 @@ func (d *Door) refreshFacts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	arrived := time.Now()
 	d.board.pace.Store(&pace)
-	// The store read its clock before now: so the door's can only lag, by the answer's way, and opens no sale early.
-	d.board.clock.Store(&clock{local: time.Now(), store: changes.Now})
 	d.board.update(changes.Sales, asked)
+	// The store read its clock before the answer arrived: so the door's can only lag, and opens no sale early. It comes
+	// after the sales: a door that knows the time knows them.
+	d.board.clock.Store(&clock{local: arrived, store: changes.Now})
 	return nil
 }

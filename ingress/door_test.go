@@ -535,3 +535,29 @@ func TestDoor_LimitsWhatOneBuyerAsksFor(t *testing.T) {
 	s.want(s.buy("u1", "Idempotency-Key", "k"), 200, "queued") // a repeat costs nothing
 	s.want(s.buy("u2"), 202, "queued")
 }
+
+// P5: the same key at two doors at once. The outcome of the other door's order is on its way to this door's disk, and
+// cannot be read yet, when the buyer asks here: the answer is that order, once it can be.
+func TestDoor_AnswersAnOrderWhoseFirstStatusIsOnItsWayToTheDisk(t *testing.T) {
+	disk := &stuckDisk{}
+	s := newStand(t, testConfig(), errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
+	disk.Lock()
+	disk.stuck.Store(true)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.buy("first") }) // keeps the committer busy, so that what follows only gathers
+	s.eventually("the disk is busy", func() bool { return s.credits.Outstanding() == 1 })
+	time.Sleep(20 * time.Millisecond) // into the sync
+	id := s.Keys.ID([]byte("demo"), []byte("u1"), nil, 0)
+	wg.Go(func() { s.hear(s.outcome(id.String(), sluice.Paid, 2)) })
+	s.eventually("the outcome is on its way", func() bool { return s.Journal.Settling(id) != nil })
+	var a answer
+	wg.Go(func() { a = s.buy("u1") })
+	time.Sleep(20 * time.Millisecond) // for the buyer to wait
+	disk.stuck.Store(false)
+	disk.Unlock()
+	wg.Wait()
+	s.want(a, 200, "paid")
+	if a.Order != id.String() {
+		t.Errorf("the order is %q, want %v", a.Order, id)
+	}
+}

@@ -25,10 +25,10 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.refuseError(ctx, err)
 		return
 	}
+	now, informed := d.board.now() // first: whoever knows the store's time knows all sales
 	facts := d.board.find(sale)
-	now, informed := d.board.now()
 	if facts == nil || !informed { // without the store's time the gate can't tell if the sale is on
-		d.unknownSale(ctx)
+		d.unknownSale(ctx, informed)
 		return
 	}
 	if r.quantity > facts.PerUserLimit {
@@ -109,19 +109,21 @@ func (d *Door) look(who *identity) (err error) {
 		who.waiting = o
 		return nil
 	}
-	var known bool
-	if who.known, known, err = d.Journal.Settled(who.id); err != nil || !known {
-		return err
+	const changes = 4 // more than an order has
+	for range changes {
+		if who.known, _, err = d.Journal.Settled(who.id); err != nil {
+			return err
+		}
+		// Also where nothing is known: the first status may be on its way, and not be seen yet.
+		c := d.Journal.Settling(who.id)
+		if c == nil {
+			return nil
+		}
+		if !d.synced(c) { // P10: a crash could take this status back
+			return errSlowDisk
+		}
 	}
-	c := d.Journal.Settling(who.id)
-	if c == nil {
-		return nil
-	}
-	if !d.synced(c) { // P10: a crash could take this status back
-		return errSlowDisk
-	}
-	who.known, _, err = d.Journal.Settled(who.id)
-	return err
+	return errSlowDisk
 }
 
 func appendRandomKey(b []byte) []byte {
@@ -273,8 +275,9 @@ func (d *Door) nextRelease(now time.Time, f *facts) time.Duration {
 	return d.jitter(min(max(wait, time.Second), time.Minute))
 }
 
-func (d *Door) unknownSale(ctx *fasthttp.RequestCtx) {
-	if !d.board.informed() {
+// unknownSale says that there is no such sale where the door would know; informed is whether it did before it looked.
+func (d *Door) unknownSale(ctx *fasthttp.RequestCtx, informed bool) {
+	if !informed {
 		d.unavailable(ctx, nil, errUninformed.Error())
 		return
 	}

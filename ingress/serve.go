@@ -131,10 +131,10 @@ type saleView struct {
 }
 
 func (d *Door) showSale(ctx *fasthttp.RequestCtx, sale []byte) {
-	f := d.board.find(sale)
 	now, informed := d.board.now()
+	f := d.board.find(sale)
 	if f == nil || !informed {
-		d.unknownSale(ctx)
+		d.unknownSale(ctx, informed)
 		return
 	}
 	verdict := limiter.Gate(now, &f.Sale, f.fresh(time.Now()))

@@ -1,5 +1,6 @@
 // Package pgcluster runs a private PostgreSQL server for tests: loopback only, durable as in production, gone with
-// the process that started it. It never touches a server that it did not start.
+// the process that started it. It never touches a server that it did not start, and removes of others only what a
+// killed process left behind.
 package pgcluster
 
 import (
@@ -23,7 +24,9 @@ import (
 
 const (
 	superuser  = "sluice"
-	startTries = 3 // somebody else may take the free port first
+	prefix     = "sluice-postgres-" // of a cluster's directory: then its owner's process id, "-" and a random number
+	lockName   = "lock"             // held while the owner or the server runs
+	startTries = 3                  // somebody else may take the free port first
 	startLimit = 60 * time.Second
 	stopLimit  = 20 * time.Second
 )
@@ -37,6 +40,7 @@ type Cluster struct {
 	dir  string
 	port int
 	log  *os.File
+	lock *os.File // nil where there are no such locks
 
 	process *os.Process
 	done    chan struct{} // closed when the server has ended
@@ -48,6 +52,7 @@ func Start(ctx context.Context) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	removeLeftovers(os.TempDir())
 	c := &Cluster{}
 	if err := c.create(ctx, bin); err != nil {
 		return nil, errors.Join(fmt.Errorf("create a PostgreSQL cluster: %w", err), c.remove())
@@ -99,8 +104,11 @@ func executable(path string) bool {
 }
 
 func (c *Cluster) create(ctx context.Context, bin string) (err error) {
-	if c.dir, err = os.MkdirTemp("", "sluice-postgres-"); err != nil {
+	if c.dir, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid())); err != nil {
 		return fmt.Errorf("make a directory: %w", err)
+	}
+	if c.lock, err = own(c.dir); err != nil {
+		return err
 	}
 	if err := give(c.dir); err != nil {
 		return err
@@ -130,6 +138,9 @@ func (c *Cluster) run(ctx context.Context, bin string) (err error) {
 		"-c", "fsync=on", "-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "log_destination=stderr",
 		"-c", "logging_collector=off")
 	server.Dir, server.Stdout, server.Stderr, server.SysProcAttr = c.dir, c.log, c.log, dependent(unprivileged())
+	if c.lock != nil {
+		server.ExtraFiles = []*os.File{c.lock}
+	}
 
 	started := make(chan error)
 	c.done = make(chan struct{})
@@ -220,6 +231,9 @@ func (c *Cluster) remove() error {
 	}
 	if c.dir != "" {
 		errs = append(errs, os.RemoveAll(c.dir))
+	}
+	if c.lock != nil {
+		errs = append(errs, c.lock.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -1,13 +1,39 @@
 package pgcluster
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m)) }
+// ownerEnv makes this test binary a process that owns a cluster until it is killed.
+const ownerEnv = "SLUICE_TEST_CLUSTER_OWNER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(ownerEnv) == "" {
+		os.Exit(Main(m))
+	}
+	if err := ownOne(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// ownOne tells its cluster's directory, and waits to be killed or for whoever should kill it to be gone.
+func ownOne() error {
+	c, err := Start(context.Background())
+	if err != nil {
+		return err
+	}
+	fmt.Println(c.dir)
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return errors.Join(err, c.Stop())
+}
 
 func TestCluster_IsDurableLoopbackOnlyAndLeavesNothing(t *testing.T) {
 	c, err := Start(t.Context())

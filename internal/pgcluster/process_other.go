@@ -2,10 +2,16 @@
 
 package pgcluster
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
 
-// Outside Linux the server runs as whoever we are, who must not be root, and does not notice if we are killed.
+// Outside Linux the server runs as whoever we are, who must not be root, does not notice if we are killed, and what it
+// leaves then stays.
 
 func give(string) error                                        { return nil }
 func unprivileged() *syscall.SysProcAttr                       { return &syscall.SysProcAttr{} }
 func dependent(attr *syscall.SysProcAttr) *syscall.SysProcAttr { return attr }
+func own(string) (*os.File, error)                             { return nil, nil } //nolint:nilnil // no lock is not an error
+func removeLeftovers(string)                                   {}

@@ -109,6 +109,10 @@ var orderTests = []test{
 			b.wantRefused(err, sluice.BadRequest)
 		}
 		b.wantUnits("s", 0, 1, 0)
+		if _, err := b.store.Pay(b.Context(), o.Order, strings.Repeat("x", inventory.MaxPaymentRefBytes)); err != nil {
+			b.Errorf("the longest reference: %v", err)
+		}
+		b.wantUnits("s", 0, 0, 1)
 	}},
 	{"CancelGivesUnitsBackOnce", func(b *bench) { // P6
 		b.sale("s", 10)

@@ -1,10 +1,12 @@
 package inventorytest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sluice"
 )
@@ -94,6 +96,7 @@ var raceTests = []test{
 		}
 	}},
 	{"EachHoldExpiresOnceUnderSweepersAndPayments", testExpiryRace},
+	{"AnOrderReservedAmongTransitionsEndsOnce", testReserveRace},
 	{"OnePaymentWinsOverManyAndACancel", func(b *bench) { // P6
 		b.sale("s", 10)
 		o := b.hold(order("s", "u", "", 2))
@@ -118,6 +121,85 @@ var raceTests = []test{
 			b.wantUnits("s", 10, 0, 0)
 		}
 	}},
+}
+
+// testReserveRace lets payments, cancellations and sweeps of orders race the batches that reserve them: whoever sees an
+// order first, it is moved once, and every announcement that it moved is of that one move.
+func testReserveRace(b *bench) { // P1, P6, P8, P10
+	const batches, size = 10, 4
+	b.sale("s", 2*batches*size, window(soon))
+	ids := make(chan sluice.OrderID, batches*size*6)
+	var mu sync.Mutex
+	ends := map[sluice.OrderID]map[sluice.State]bool{} // guarded by mu
+	heard := func(c sluice.Changes) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, s := range c.Statuses {
+			if s.Version < 3 {
+				continue
+			}
+			if ends[s.Order] == nil {
+				ends[s.Order] = map[sluice.State]bool{}
+			}
+			ends[s.Order][s.State] = true
+		}
+	}
+	together(7, func(i int) {
+		if i == 0 {
+			defer close(ids)
+			for n := range batches {
+				var batch []sluice.Order
+				for k := range size {
+					o := order("s", fmt.Sprint("u", n, "-", k), "", 2)
+					batch = append(batch, o)
+					for range 6 {
+						ids <- o.ID // the others ask for it from now on, before it is there
+					}
+				}
+				c, err := b.store.Reserve(b.Context(), batch)
+				if err != nil {
+					b.Error(err)
+				}
+				heard(c)
+			}
+			return
+		}
+		for id := range ids {
+			for done := false; !done; {
+				var c sluice.Changes
+				var err error
+				switch i {
+				case 1, 2:
+					c, err = b.store.Pay(b.Context(), id, fmt.Sprint("ref", i))
+				case 3, 4:
+					c, err = b.store.Cancel(b.Context(), id)
+				default:
+					c, err = b.store.Expire(b.Context(), 3)
+				}
+				heard(c)
+				refusal, refused := errors.AsType[*sluice.Error](err)
+				if err != nil && !refused {
+					b.Error(err)
+				}
+				done = err == nil || !refused || refusal.Refusal != sluice.NoSuchOrder
+			}
+		}
+	})
+	var sold int64
+	for id, states := range ends {
+		got := b.status(id)
+		if len(states) != 1 || !states[got.State] || got.Version != 3 {
+			b.Errorf("order %s: announced as %v, stored %+v", id, states, got)
+		}
+		if got.State == sluice.Paid {
+			sold += 2
+		}
+	}
+	time.Sleep(2 * soon) // what nobody moved is overdue now
+	if _, err := b.store.Expire(b.Context(), 2*batches*size); err != nil {
+		b.Error(err)
+	}
+	b.wantUnits("s", 2*batches*size-sold, 0, sold)
 }
 
 // testExpiryRace lets payments race the deadline and three sweepers: each order ends in exactly one of paid and expired,

@@ -39,12 +39,15 @@ func isDataError(err error) bool {
 	return false
 }
 
-// errMoved says that an order changed between two statements of a transaction, which must begin again.
-var errMoved = errors.New("the order changed meanwhile")
+// errMoved says that an order appeared between two statements of a transaction, which must begin again.
+var errMoved = errors.New("the order appeared meanwhile")
 
-// repeatable knows what PostgreSQL asks to try again: a deadlock, a serialization failure, and an order that another
-// transaction inserted meanwhile. The last happens only without a common sale to lock: where the sale was unknown to
-// one of the two.
+// movedMeanwhile is division by zero, with which updateOrders fails a transaction. Nothing else here divides.
+const movedMeanwhile = "22012"
+
+// repeatable knows what must be tried again: what PostgreSQL asks for, a deadlock or a serialization failure; an order
+// that another transaction inserted meanwhile, which happens only without a common sale to lock, where the sale was
+// unknown to one of the two; and an order that was read, or would be written, without its sale's lock.
 func repeatable(err error) bool {
 	if errors.Is(err, errMoved) {
 		return true
@@ -53,5 +56,9 @@ func repeatable(err error) bool {
 	if !ok {
 		return false
 	}
-	return e.Code == "40001" || e.Code == "40P01" || (e.Code == "23505" && e.ConstraintName == "orders_pkey")
+	switch e.Code {
+	case "40001", "40P01", movedMeanwhile:
+		return true
+	}
+	return e.Code == "23505" && e.ConstraintName == "orders_pkey"
 }

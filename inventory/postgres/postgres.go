@@ -61,9 +61,9 @@ var _ inventory.Store = (*Store)(nil)
 // Open connects to the database that url names and brings its schema up to date. Any number of processes may do so at
 // once. The URL may bound the connections with pool_max_conns; else it is the larger of 4 and the number of processors.
 func Open(ctx context.Context, url string) (*Store, error) {
-	config, err := pgxpool.ParseConfig(url)
+	config, err := parse(url)
 	if err != nil {
-		return nil, fmt.Errorf("the PostgreSQL URL: %w", err)
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()

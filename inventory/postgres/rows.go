@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"sluice"
 	"sluice/inventory"
@@ -34,9 +33,14 @@ const (
 		"version = s.version + 1 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) " +
 		"AS d (id, free, held, sold) WHERE s.id = d.id"
 
-	updateOrders = "UPDATE orders SET state = u.state, version = u.version, payment_ref = u.payment_ref " +
-		"FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) AS u (id, state, version, payment_ref, before) " +
-		"WHERE orders.id = u.id AND orders.version = u.before"
+	// updateOrders moves orders that still are what was read. Where one is not, the server itself must fail the
+	// transaction, by a division by zero: the counters' move and COMMIT are in the same pipeline, on their way already
+	// when the client learns how many rows were changed.
+	updateOrders = "WITH moved AS (UPDATE orders SET state = u.state, version = u.version, payment_ref = u.payment_ref " +
+		"FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[]) " +
+		"AS u (id, state, version, payment_ref, old_version, old_ref) " +
+		"WHERE orders.id = u.id AND orders.version = u.old_version AND orders.payment_ref = u.old_ref RETURNING 1) " +
+		"SELECT 1 / (count(*) = cardinality($1::uuid[]))::int FROM moved"
 )
 
 // queueInsert queues one statement for all new orders. It is a plain INSERT: an order that is there after all fails
@@ -80,18 +84,14 @@ func queueUpdate(b *pgx.Batch, before, after []inventory.Stored) {
 		return
 	}
 	n := len(after)
-	ids, states, refs := make([][16]byte, n), make([]string, n), make([]string, n)
-	was, versions := make([]int64, n), make([]int64, n)
+	ids, states := make([][16]byte, n), make([]string, n)
+	versions, oldVersions := make([]int64, n), make([]int64, n)
+	refs, oldRefs := make([]string, n), make([]string, n)
 	for i, o := range after {
 		ids[i], states[i], versions[i], refs[i] = o.Status.Order, string(o.Status.State), o.Status.Version, o.PaymentRef
-		was[i] = before[i].Status.Version
+		oldVersions[i], oldRefs[i] = before[i].Status.Version, before[i].PaymentRef
 	}
-	b.Queue(updateOrders, ids, states, versions, refs, was).Exec(func(tag pgconn.CommandTag) error {
-		if tag.RowsAffected() != int64(n) {
-			return errMoved
-		}
-		return nil
-	})
+	b.Queue(updateOrders, ids, states, versions, refs, oldVersions, oldRefs)
 }
 
 func scanSale(row pgx.Row) (s sluice.Sale, err error) {

@@ -2,17 +2,81 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
+	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // CheckURL says what is wrong with a URL that Open would not understand. Its error never has the URL's password in it.
 func CheckURL(text string) error {
-	if u, err := url.Parse(text); err != nil {
-		return errors.New("it is not a URL; want postgres://user@host:port/database (is the port a number?)")
-	} else if _, err := pgxpool.ParseConfig(text); err != nil {
-		return errors.New(u.Redacted() + " is not a PostgreSQL URL; want postgres://user@host:port/database")
+	_, err := parse(text)
+	return err
+}
+
+// parse does not wrap pgx's error, which has the URL in it as it came.
+func parse(text string) (*pgxpool.Config, error) {
+	reason := "an @ behind the host" // pgx would take the end of the password for the name of a database
+	if !misplaced(text) {
+		config, err := pgxpool.ParseConfig(text)
+		if err == nil {
+			return config, nil
+		}
+		reason = complaint(text, err)
 	}
-	return nil
+	return nil, fmt.Errorf("the PostgreSQL URL: %s; want postgres://user:password@host:port/database, "+
+		"with %%XX for what is special in a URL", reason)
+}
+
+// misplaced reports an @ in the path or in the name of a parameter: the password has a /, ? or # that ended it too early.
+func misplaced(text string) bool {
+	_, rest, _ := strings.Cut(text, "://")
+	i := strings.IndexAny(rest, "/?#")
+	if i < 0 {
+		return false
+	}
+	path, query, _ := strings.Cut(rest[i:], "?")
+	name, _, _ := strings.Cut(query, "=")
+	return strings.Contains(path, "@") || strings.Contains(name, "@")
+}
+
+// complaint is pgx's reason with its details, or without them where they might quote a secret.
+func complaint(text string, err error) string {
+	e, ok := errors.AsType[*pgconn.ParseConfigError](err)
+	if !ok {
+		return "it cannot be parsed"
+	}
+	bare := *e
+	bare.ConnString = ""
+	reason := strings.TrimPrefix(bare.Error(), "cannot parse ``: ")
+	if mayTell(reason, text) {
+		reason, _, _ = strings.Cut(reason, " (") // pgx says its own words, perhaps ": value", perhaps " (cause)"
+		reason, _, _ = strings.Cut(reason, ":")
+	}
+	return reason
+}
+
+// mayTell reports whether a reason might quote a secret of the URL. Of a URL that does not parse nobody knows where the
+// password ends.
+func mayTell(reason, text string) bool {
+	u, err := url.Parse(text)
+	if err != nil {
+		return true
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return true
+	}
+	secrets := append(query["password"], query["sslpassword"]...)
+	if password, ok := u.User.Password(); ok {
+		secrets = append(secrets, password)
+	}
+	for _, secret := range secrets {
+		if secret != "" && (strings.Contains(reason, secret) || strings.Contains(reason, url.QueryEscape(secret))) {
+			return true
+		}
+	}
+	return false
 }

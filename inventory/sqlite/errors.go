@@ -12,7 +12,8 @@ import (
 )
 
 // classify adds inventory.ErrUnavailable to whatever is not the orders' own fault. Only what the data itself caused
-// stays without it: the worker looks for the bad order then, and would bury good ones for a full disk.
+// stays without it: the worker looks for the bad order then, and would bury good ones for a full disk, or for a file
+// that broke under it.
 func (s *Store) classify(doing string, err error) error {
 	if err == nil {
 		return nil
@@ -23,6 +24,9 @@ func (s *Store) classify(doing string, err error) error {
 	if !s.closed.Load() && isDataError(err) {
 		return fmt.Errorf("sqlite: %s: %w", doing, err)
 	}
+	if isUnsound(err) {
+		doing += ": " + s.path + ": " + unsound
+	}
 	return fmt.Errorf("sqlite: %s: %w: %w", doing, inventory.ErrUnavailable, err)
 }
 
@@ -32,6 +36,13 @@ func isDataError(err error) bool {
 		return true
 	}
 	return false
+}
+
+const unsound = "this is not a sound SQLite database"
+
+func isUnsound(err error) bool {
+	code := primaryCode(err)
+	return code == lib.SQLITE_NOTADB || code == lib.SQLITE_CORRUPT
 }
 
 // retryable is for migrations only: another process is doing the same.
@@ -53,6 +64,9 @@ func primaryCode(err error) int {
 
 // explain says what an operator can do about a database that does not open.
 func explain(err error) error {
+	if isUnsound(err) { // waiting does not help
+		return fmt.Errorf("%s: %w", unsound, err)
+	}
 	hint := ""
 	switch primaryCode(err) {
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
@@ -61,8 +75,6 @@ func explain(err error) error {
 		hint = "the file and its directory must exist and be writable by this user"
 	case lib.SQLITE_FULL:
 		hint = "the disk is full"
-	case lib.SQLITE_NOTADB, lib.SQLITE_CORRUPT: // waiting does not help
-		return fmt.Errorf("this is not a sound SQLite database: %w", err)
 	default:
 		return fmt.Errorf("%w: %w", inventory.ErrUnavailable, err)
 	}

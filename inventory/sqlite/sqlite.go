@@ -34,6 +34,7 @@ const (
 
 // Store implements inventory.Store. Open makes it; it is safe for concurrent use.
 type Store struct {
+	path   string
 	write  *sql.DB // one connection, every transaction BEGIN IMMEDIATE: what it reads stays true until it commits
 	read   *sql.DB // snapshots that neither wait for the writer nor hold it up
 	stmts  *statements
@@ -51,7 +52,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	// fdatasync is as durable as fsync and saves the journal write for a timestamp; where there is none, fsync it is.
 	_, _ = sqlite.Fdatasync(true)
 
-	s := &Store{}
+	s := &Store{path: path}
 	if err := s.open(ctx, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the SQLite database %s: %w", path, explain(err)), s.Close())
 	}

@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -50,6 +51,52 @@ func TestOpen_ExplainsWhatItCannotOpen(t *testing.T) {
 		_, err := sqlite.Open(t.Context(), c.path)
 		if errors.Is(err, inventory.ErrUnavailable) != c.wait || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), c.path) {
 			t.Errorf("open %s: got %v, want %q, unavailable %t", c.path, err, c.want, c.wait)
+		}
+	}
+}
+
+// A worker waits for what is ErrUnavailable: a file that is broken when it starts is not, and one that breaks under it
+// is, for that is not the orders' fault. Both name the file.
+func TestStore_NamesTheFileThatIsBroken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "broken.db")
+	store, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	breakPages := func() {
+		size, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteAt(bytes.Repeat([]byte{0xa5}, int(size.Size())-4096), 4096) // all but the first page
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Close(); err != nil { // its log goes into the file
+		t.Fatal(err)
+	}
+	if store, err = sqlite.Open(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	breakPages()
+	_, running := store.Sales(t.Context())
+	if err := store.Close(); err != nil {
+		t.Log(err) // it may find the file broken, too
+	}
+	_, starting := sqlite.Open(t.Context(), path)
+	for _, c := range []struct {
+		when string
+		err  error
+		wait bool
+	}{{"running", running, true}, {"starting", starting, false}} {
+		if errors.Is(c.err, inventory.ErrUnavailable) != c.wait || c.err == nil ||
+			!strings.Contains(c.err.Error(), path+": this is not a sound SQLite database") {
+			t.Errorf("%s: got %v, want the file and what it is not, unavailable: %v", c.when, c.err, c.wait)
 		}
 	}
 }
