@@ -54,6 +54,15 @@ func (b *board) now() (time.Time, bool) {
 	return c.store.Add(time.Since(c.local)), true
 }
 
+// toldAt is when facts were true that the store told at its own time t: a message may have waited in the queue.
+func (b *board) toldAt(t time.Time) time.Time {
+	now := time.Now()
+	if store, known := b.now(); known && t.Before(store) {
+		return now.Add(-store.Sub(t))
+	}
+	return now
+}
+
 func (b *board) informed() bool { return b.clock.Load() != nil }
 
 // workersPace is how the workers are set to settle; as they are by default before the first word from them.
@@ -112,6 +121,9 @@ func (b *board) update(sales []sluice.Sale, heard time.Time) {
 			if old != nil && f.NextRelease.IsZero() {
 				f.NextRelease = old.NextRelease // outcomes come without it
 			}
+			if old != nil && f.Version == old.Version {
+				f.heard = later(f.heard, old.heard)
+			}
 			l.facts.Store(f)
 		}
 	}
@@ -162,7 +174,8 @@ func (b *board) prune(t time.Time) {
 	next := maps.Clone(*known)
 	maps.DeleteFunc(next, func(_ string, l *listing) bool {
 		f := l.facts.Load()
-		return f != nil && !f.EndsAt.IsZero() && f.EndsAt.Before(t) && l.queued.Load() == 0
+		over := f == nil || (!f.EndsAt.IsZero() && f.EndsAt.Before(t))
+		return over && l.queued.Load() == 0
 	})
 	b.sales.Store(&next)
 }
@@ -199,6 +212,16 @@ func (d *Door) refreshFacts(ctx context.Context) error {
 	d.board.update(changes.Sales, asked)
 	// The store read its clock before the answer arrived: so the door's can only lag, and opens no sale early. It comes
 	// after the sales: a door that knows the time knows them.
-	d.board.clock.Store(&clock{local: arrived, store: changes.Now})
+	d.board.setClock(clock{local: arrived, store: changes.Now})
 	return nil
+}
+
+// setClock takes a new reading unless the one it has shows a later time: each lags by its answer's way, so the later is
+// the truer. After a minute the new one counts, for clocks drift.
+func (b *board) setClock(c clock) {
+	old := b.clock.Load()
+	if old != nil && c.local.Sub(old.local) < time.Minute && old.store.Add(c.local.Sub(old.local)).After(c.store) {
+		return
+	}
+	b.clock.Store(&c)
 }

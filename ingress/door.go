@@ -79,6 +79,7 @@ type Door struct {
 	cfg     Config
 	credits *limiter.Credits[*outstanding]
 	board   board
+	began   time.Time // rates are measured from here, by the monotonic clock
 	buyers  *limiter.Buckets
 	seed    maphash.Seed // of the buyers' hashes: nobody can choose to share another's bucket
 	waiting waitingRoom
@@ -102,6 +103,7 @@ func New(cfg Config, parts Parts) (*Door, error) {
 		cfg:      cfg,
 		credits:  limiter.NewCredits[*outstanding](),
 		buyers:   limiter.NewBuckets(cfg.Buyers),
+		began:    time.Now(),
 		seed:     maphash.MakeSeed(),
 		stop:     make(chan struct{}),
 		complain: rate.Sometimes{First: 1, Interval: time.Second},

@@ -487,7 +487,7 @@ func TestDoor_AdmitsByStockAndReopensWithTheUnitsThatComeBack(t *testing.T) {
 	s.want(s.buy("late"), 503, "none-free")
 	s.want(s.buy("u0"), 200, "queued") // who is in is answered all the same
 
-	var changes sluice.Changes
+	changes := sluice.Changes{Now: time.Now()}
 	for n, a := range in {
 		state := sluice.Held
 		if n >= 10 {
@@ -502,7 +502,7 @@ func TestDoor_AdmitsByStockAndReopensWithTheUnitsThatComeBack(t *testing.T) {
 	}
 	s.want(s.buy("late"), 503, "none-free")
 	facts.Free, facts.Held, facts.Version = 1, 9, 3
-	if err := s.Hear(t.Context(), sluice.Changes{Sales: []sluice.Sale{facts}}); err != nil {
+	if err := s.Hear(t.Context(), sluice.Changes{Now: time.Now(), Sales: []sluice.Sale{facts}}); err != nil {
 		t.Fatal(err)
 	}
 	s.want(s.buy("late"), 202, "queued")
@@ -559,5 +559,61 @@ func TestDoor_AnswersAnOrderWhoseFirstStatusIsOnItsWayToTheDisk(t *testing.T) {
 	s.want(a, 200, "paid")
 	if a.Order != id.String() {
 		t.Errorf("the order is %q, want %v", a.Order, id)
+	}
+}
+
+// An answer that was slow on its way shows an earlier time: it must not close a sale that has begun.
+func TestBoard_ClockIsNotSetBackByASlowAnswer(t *testing.T) {
+	var b board
+	at := time.Now()
+	b.setClock(clock{local: at, store: at})
+	b.setClock(clock{local: at.Add(time.Second), store: at.Add(200 * time.Millisecond)})
+	if c := b.clock.Load(); !c.store.Equal(at) {
+		t.Errorf("the slow answer counts: %v after %v", c.store, at)
+	}
+	b.setClock(clock{local: at.Add(time.Second), store: at.Add(1100 * time.Millisecond)})
+	if c := b.clock.Load(); !c.store.Equal(at.Add(1100 * time.Millisecond)) {
+		t.Errorf("a later reading does not count: %v", c.store)
+	}
+	b.setClock(clock{local: at.Add(2 * time.Minute), store: at.Add(time.Minute)})
+	if c := b.clock.Load(); !c.store.Equal(at.Add(time.Minute)) {
+		t.Errorf("a reading after two minutes does not count: %v", c.store)
+	}
+}
+
+func TestInquiries_AskAgainAfterAQuietTime(t *testing.T) {
+	var q inquiries
+	id, now := sluice.OrderID{1}, time.Now()
+	q.add(id, now)
+	q.settle(q.take(), true)
+	q.add(id, now.Add(inquiryPeriod/2))
+	if len(q.take()) != 0 || !q.answered(id) {
+		t.Error("asked again at once, or the answer is forgotten")
+	}
+	q.add(id, now.Add(10*time.Minute))
+	if len(q.take()) != 1 || q.answered(id) {
+		t.Error("not asked again after ten minutes, or the old answer still counts")
+	}
+}
+
+// A status read without ?wait= ends, although others keep asking for the same order while no worker answers.
+func TestDoor_AReadEndsWhileOthersAskInVain(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	s.run()
+	s.truth.mu.Lock()
+	s.truth.down = true
+	s.truth.mu.Unlock()
+	id := s.Keys.ID([]byte("demo"), []byte("elsewhere"), nil, 0)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for n := range 8 {
+		wg.Go(func() {
+			time.Sleep(time.Duration(n) * 300 * time.Millisecond) // one comes after the other
+			began := time.Now()
+			s.want(s.get(id.String()), 503, "unavailable")
+			if d := time.Since(began); d > 2*strangeWait {
+				t.Errorf("a read took %v", d)
+			}
+		})
 	}
 }

@@ -2,7 +2,6 @@ package ingress
 
 import (
 	"context"
-	"time"
 
 	"sluice"
 )
@@ -10,12 +9,11 @@ import (
 // Hear takes in what a worker or the database says of orders and sales. When it returns nil the outcomes are durable,
 // readers see them and the credits are back. Hearing the same twice changes nothing.
 func (d *Door) Hear(ctx context.Context, changes ...sluice.Changes) error {
-	heard := time.Now()
 	d.hearing.Lock()
 	defer d.hearing.Unlock()
 	var news news
 	for i := range changes {
-		d.board.update(changes[i].Sales, heard)
+		d.board.update(changes[i].Sales, d.board.toldAt(changes[i].Now))
 		if err := d.gather(&news, changes[i].Statuses); err != nil {
 			return err
 		}

@@ -27,8 +27,11 @@ const (
 func (q *inquiries) add(id sluice.OrderID, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if now.Sub(q.turned) > inquiryPeriod {
+	if age := now.Sub(q.turned); age > inquiryPeriod {
 		q.asked[1], q.asked[0] = q.asked[0], make(map[sluice.OrderID]bool)
+		if age > 2*inquiryPeriod { // a quiet time: what was asked before it is old too
+			q.asked[1] = nil
+		}
 		q.turned = now
 	}
 	for _, asked := range q.asked {

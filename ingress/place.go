@@ -48,7 +48,7 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.refuse(ctx, refusal{Verdict: v, startsAt: startOf(v, facts)})
 		return
 	}
-	if wait := d.buyers.Take(time.Now(), maphash.Bytes(d.seed, r.user), d.cfg.BuyerRate); wait > 0 {
+	if wait := d.buyers.Take(time.Since(d.began), maphash.Bytes(d.seed, r.user), d.cfg.BuyerRate); wait > 0 {
 		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.RateLimited, RetryAfter: wait}})
 		return
 	}
@@ -109,9 +109,9 @@ func (d *Door) look(who *identity) (err error) {
 		who.waiting = o
 		return nil
 	}
-	const changes = 4 // more than an order has
-	for range changes {
-		if who.known, _, err = d.Journal.Settled(who.id); err != nil {
+	for {
+		var known bool
+		if who.known, known, err = d.Journal.Settled(who.id); err != nil {
 			return err
 		}
 		// Also where nothing is known: the first status may be on its way, and not be seen yet.
@@ -122,8 +122,10 @@ func (d *Door) look(who *identity) (err error) {
 		if !d.synced(c) { // P10: a crash could take this status back
 			return errSlowDisk
 		}
+		if known { // what was read is in that commit or in an older one: durable now. Newer news is for the next look.
+			return nil
+		}
 	}
-	return errSlowDisk
 }
 
 func appendRandomKey(b []byte) []byte {

@@ -98,7 +98,7 @@ func TestRefusals(t *testing.T) {
 			s.Free, s.Held, s.NextRelease = 0, 1000, time.Now().Add(20*time.Second)
 		}),
 	)
-	s.buyers.Take(time.Now(), maphash.String(s.seed, "hasty"), limiter.Rate{PerSecond: 0.01, Burst: 1})
+	s.buyers.Take(time.Since(s.began), maphash.String(s.seed, "hasty"), limiter.Rate{PerSecond: 0.01, Burst: 1})
 	s.run()
 	address := s.serve(300 * time.Millisecond)
 	ok := `{"user":"u1","quantity":1}`

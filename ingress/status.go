@@ -47,6 +47,7 @@ type sight struct {
 	view
 	known   bool
 	waiting *outstanding // where it is outstanding here
+	asked   bool         // the database was asked of it, and answered
 }
 
 // see looks at an order's present status at this door. What it shows is durable (P10).
@@ -60,9 +61,9 @@ func (d *Door) see(id sluice.OrderID) (s sight, err error) {
 		if !who.waiting.durable() && !d.synced(who.waiting.commit) {
 			return s, errSlowDisk
 		}
-		return sight{d.queuedView(who.waiting), true, who.waiting}, nil
+		return sight{view: d.queuedView(who.waiting), known: true, waiting: who.waiting}, nil
 	case who.known.State != "":
-		return sight{d.settledView(&who.known, d.board.find([]byte(who.known.Sale))), true, nil}, nil
+		return sight{view: d.settledView(&who.known, d.board.find([]byte(who.known.Sale))), known: true}, nil
 	}
 	return sight{view: view{Status: sluice.Status{Order: id, State: sluice.Queued, Version: 1}}}, nil
 }
@@ -83,7 +84,7 @@ func (d *Door) status(ctx *fasthttp.RequestCtx, text []byte) {
 	switch {
 	case err != nil:
 		d.noAnswer(ctx, &id, err)
-	case !s.known && !d.ask.answered(id):
+	case !s.known && !s.asked:
 		d.unavailable(ctx, &id, "this door does not know the order, and nobody who might could be asked")
 	default:
 		d.answerOrder(ctx, fasthttp.StatusOK, s.view)
@@ -100,20 +101,19 @@ func (d *Door) watch(id sluice.OrderID, late time.Time) (sight, error) {
 	if first.waiting == nil {
 		d.ask.add(id, time.Now()) // unknown, or held and perhaps paid since: the outcome may have gone past this door
 	}
-	for s := first; ; {
+	strange := later(late, time.Now().Add(strangeWait)) // until when to wait to hear of an order never met
+	for s, asked := first, false; ; {
+		asked = asked || d.ask.answered(id)
 		until := late
-		if !s.known && !d.ask.answered(id) {
-			until = later(late, time.Now().Add(strangeWait))
+		if !s.known && !asked {
+			until = strange
 		}
 		rung := d.waitForNews(id, s.Version, until)
-		if s, err = d.see(id); err != nil || !rung || s.Version != first.Version {
+		s, err = d.see(id)
+		asked = asked || d.ask.answered(id)
+		s.asked = asked
+		if err != nil || !rung || s.Version != first.Version {
 			return s, err
-		}
-		if s.known != first.known { // it was met meanwhile: that is what the question was
-			first = s
-		}
-		if !s.known && d.ask.answered(id) && !time.Now().Before(late) {
-			return s, nil
 		}
 	}
 }

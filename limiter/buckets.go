@@ -24,7 +24,7 @@ type bucketShard struct {
 	cells []cell
 }
 
-// cell is when a caller's bucket will be full again, in nanoseconds since 1970; the empty cell is nobody's.
+// cell is when a caller's bucket will be full again, in nanoseconds of the callers' clock; the empty cell is nobody's.
 type cell struct {
 	caller uint64
 	full   int64
@@ -46,16 +46,17 @@ type Rate struct {
 	Burst     int // how many at once after a rest; at least 1
 }
 
-// Take takes a token of the caller's bucket, or says how long until there is one.
-func (b *Buckets) Take(now time.Time, caller uint64, rate Rate) (wait time.Duration) {
+// Take takes a token of the caller's bucket, or says how long until there is one. now is the time since some fixed instant,
+// by a clock that does not go back.
+func (b *Buckets) Take(now time.Duration, caller uint64, rate Rate) (wait time.Duration) {
 	if rate.PerSecond <= 0 {
 		return 0
 	}
 	s := &b.shards[caller%bucketShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.find(caller, now.UnixNano())
-	full, wait := spend(now.UnixNano(), c.full, rate)
+	c := s.find(caller, int64(now))
+	full, wait := spend(int64(now), c.full, rate)
 	if wait > 0 {
 		return wait
 	}
