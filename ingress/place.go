@@ -44,7 +44,8 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.repeat(ctx, r, facts, &who)
 		return
 	}
-	if v := limiter.Gate(now, &facts.Sale, facts.fresh(time.Now())); !v.Admitted() {
+	fresh := facts.fresh(time.Now())
+	if v := limiter.Gate(now, &facts.Sale, fresh); !v.Admitted() {
 		d.refuse(ctx, refusal{Verdict: v, startsAt: startOf(v, facts)})
 		return
 	}
@@ -52,7 +53,7 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.RateLimited, RetryAfter: wait}})
 		return
 	}
-	if facts.fresh(time.Now()) && !limiter.Stock(facts.Free, facts.listing.queued.Load(), facts.OverAdmission, d.board.share(d.cfg.Bound)) {
+	if fresh && !limiter.Stock(facts.Free, facts.listing.queued.Load(), facts.OverAdmission, d.board.share(d.cfg.Bound)) {
 		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NoneFree, RetryAfter: d.nextRelease(now, facts)}})
 		return
 	}

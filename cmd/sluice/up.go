@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,13 +24,7 @@ func upCommand() *cobra.Command {
 
 // up is the parts composed: the same wiring as each has alone, in the order in which they stand on each other.
 func up(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	if err := checkStore(cfg); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
-	}
-	admin, err := listenAdmin(cfg)
+	admin, err := prepareWorker(cfg)
 	if err != nil {
 		return err
 	}

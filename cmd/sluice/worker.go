@@ -26,19 +26,27 @@ func workerCommand() *cobra.Command {
 		"  sluice worker --nsqd 127.0.0.1:4150 --store postgres://shop@127.0.0.1/shop --id-key id.key",
 		[]string{"nsqd", "admin", "store", "data", "id-key", "admin-token-file", "drain-rate", "batch"},
 		func(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-			if err := errors.Join(needIDKey(cfg), checkStore(cfg)); err != nil {
+			if err := needIDKey(cfg); err != nil {
 				return err
 			}
-			if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-				return fmt.Errorf("make the data folder: %w", err)
-			}
-			l, err := listenAdmin(cfg)
+			l, err := prepareWorker(cfg)
 			if err != nil {
 				return err
 			}
 			log.Info("operations API", "url", "http://"+l.Addr().String())
 			return runParts(ctx, workerPart(cfg, cfg.NSQD, l, newRegistry(), log))
 		})
+}
+
+// prepareWorker checks and makes what a worker needs before it runs, and answers where its operators will find it.
+func prepareWorker(cfg config.Config) (net.Listener, error) {
+	if err := checkStore(cfg); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	return listenAdmin(cfg)
 }
 
 // listenAdmin listens for operators. Beyond loopback they must show a token.
