@@ -161,8 +161,11 @@ func TestJournal_OrdersThatWaitForTheDiskShareOneSync(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for j.Admitting() == nil { // until the stalled sync shows
-		time.Sleep(time.Millisecond)
+	for deadline := time.Now().Add(10 * time.Second); j.Admitting() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			disk.mu.Unlock()
+			t.Fatal("a stalled sync never shows")
+		}
 	}
 	if err := j.Admitting(); !strings.Contains(err.Error(), "has not finished a sync") {
 		t.Errorf("Admitting during a stalled sync = %v", err)
