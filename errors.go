@@ -27,6 +27,9 @@ const (
 	AllSold              Refusal = "sold-out"
 	NoneFree             Refusal = "none-free"
 	RateLimited          Refusal = "rate-limited"
+	BadTicket            Refusal = "bad-ticket"
+	BadOrigin            Refusal = "bad-origin"
+	Blocked              Refusal = "blocked"
 	QueueFull            Refusal = "queue-full"
 	TooSlow              Refusal = "too-slow"
 	Unavailable          Refusal = "unavailable"
@@ -60,6 +63,9 @@ var refusals = map[Refusal]refusalText{
 	SalePaused:           {503, "The sale is paused"},
 	AllSold:              {409, "All units are sold"},
 	NoneFree:             {503, "All units are held or spoken for"},
+	BadTicket:            {401, "The ticket is missing or not good"},
+	BadOrigin:            {403, "The request comes from a page that may not order here"},
+	Blocked:              {403, "The buyer or the network is blocked"},
 	RateLimited:          {429, "Too many requests"},
 	QueueFull:            {503, "The queue is full"},
 	TooSlow:              {503, "The wait would be too long"},

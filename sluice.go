@@ -106,6 +106,10 @@ type Sale struct {
 	OverAdmission float64   `json:"over_admission"`
 	Paused        bool      `json:"paused,omitempty"`
 
+	// ReservedShare of each door's bound is kept for buyers whose ticket names the class ReservedFor.
+	ReservedFor   string  `json:"reserved_for,omitempty"`
+	ReservedShare float64 `json:"reserved_share,omitempty"` // 0 to MaxReservedShare; 0: none is kept
+
 	TopUps  int64 `json:"topups"`
 	Free    int64 `json:"free"`
 	Held    int64 `json:"held"`
@@ -114,6 +118,14 @@ type Sale struct {
 
 	// NextRelease is when the first of the holds falls due, told where no unit is free; zero where it is not known.
 	NextRelease time.Time `json:"next_release,omitzero"`
+}
+
+// Ticket is what a shop says of a buyer, once the ticket's signature and times were found good.
+type Ticket struct {
+	Buyer   string    // the user of every order that is placed with it
+	Class   string    // such as "members"; empty: none
+	Sale    string    // the only sale that it buys in; empty: any
+	Expires time.Time // not good from then on
 }
 
 // Changes is what one transaction of the store did, as the doors must hear it: statuses of orders,

@@ -15,6 +15,8 @@ const (
 	DefaultOverAdmission = 1.5
 	DefaultPaymentWindow = Duration(30 * time.Minute)
 	MaxPaymentWindow     = Duration(366 * 24 * time.Hour)
+	MaxReservedShare     = 0.9
+	MaxClassBytes        = 64
 )
 
 // ValidSaleID reports whether id is 1 to 64 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit.
@@ -70,6 +72,10 @@ func (s *Sale) Validate() error {
 		return Refuse(BadRequest, "max_age %v: want 0s or more", time.Duration(s.MaxAge))
 	case !(s.OverAdmission >= 1 && s.OverAdmission <= 100): // written so that NaN fails
 		return Refuse(BadRequest, "over_admission %v: want 1 to 100", s.OverAdmission)
+	case !(s.ReservedShare >= 0 && s.ReservedShare <= MaxReservedShare):
+		return Refuse(BadRequest, "reserved_share %v: want 0 to %v", s.ReservedShare, MaxReservedShare)
+	case (s.ReservedShare > 0) != (s.ReservedFor != "") || (s.ReservedFor != "" && !PlainText([]byte(s.ReservedFor), MaxClassBytes)):
+		return Refuse(BadRequest, "reserved_for %.80q, reserved_share %v: want both or none, and a class of at most %d bytes", s.ReservedFor, s.ReservedShare, MaxClassBytes)
 	case !s.EndsAt.IsZero() && !s.EndsAt.After(s.StartsAt):
 		return Refuse(BadRequest, "ends_at %s: want a time after starts_at", s.EndsAt.Format(time.RFC3339))
 	}
