@@ -32,15 +32,33 @@ type Credits[E any] struct {
 
 type creditShard[E any] struct {
 	mu      sync.Mutex
-	members map[sluice.OrderID]E
+	members map[sluice.OrderID]member[E]
 	_       [40]byte // keeps neighbours' locks off one cache line
+}
+
+type member[E any] struct {
+	entry E
+	pool  *Pool // that its credit counts in; nil: none
+}
+
+// Pool counts the credits of one kind of order, so that a part of the bound can be kept for another kind. The zero Pool
+// is empty.
+type Pool struct{ taken atomic.Int64 }
+
+// Taken is how many credits of the pool are out.
+func (p *Pool) Taken() int64 { return p.taken.Load() }
+
+// Share is a part of the bound: at most Limit credits of Pool.
+type Share struct {
+	Pool  *Pool
+	Limit int64
 }
 
 // NewCredits makes an empty set.
 func NewCredits[E any]() *Credits[E] {
 	c := &Credits[E]{}
 	for i := range c.shards {
-		c.shards[i].members = make(map[sluice.OrderID]E)
+		c.shards[i].members = make(map[sluice.OrderID]member[E])
 	}
 	return c
 }
@@ -49,52 +67,86 @@ func (c *Credits[E]) shard(id sluice.OrderID) *creditShard[E] {
 	return &c.shards[binary.LittleEndian.Uint32(id[:4])%shards] // ids begin with a hash
 }
 
-// Take makes id outstanding unless bound orders are already. enter is called, under the set's lock, only where the
-// credit is granted; it must be quick. The entry is the new or the present one.
-func (c *Credits[E]) Take(id sluice.OrderID, bound int64, enter func() (E, error)) (entry E, taken Taken, err error) {
+// Take makes id outstanding unless bound orders are already. Where shares are given the order counts in the first that has
+// room, and is refused where none has. enter is called, under the set's lock, only where the credit is granted; it must be quick. The entry is the
+// new or the present one.
+func (c *Credits[E]) Take(id sluice.OrderID, bound int64, enter func() (E, error), shares ...Share) (entry E, taken Taken, err error) {
 	s := c.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if entry, ok := s.members[id]; ok {
-		return entry, Present, nil
+	if m, ok := s.members[id]; ok {
+		return m.entry, Present, nil
 	}
-	if !c.reserve(bound) {
+	pool, room := c.reserve(bound, shares)
+	if !room {
 		return entry, Full, nil
 	}
 	defer func() {
 		if taken != Granted { // an error, or a panic on its way
-			c.count.Add(-1)
+			c.giveBack(pool)
 		}
 	}()
 	if entry, err = enter(); err != nil {
 		return entry, Full, err
 	}
-	s.members[id] = entry
+	s.members[id] = member[E]{entry, pool}
 	return entry, Granted, nil
 }
 
-// reserve counts one more unless that would exceed the bound.
-func (c *Credits[E]) reserve(bound int64) bool {
+// reserve counts one more in the first share with room, and in all. The share comes first: an order that its share has no
+// room for must not be in the way of another kind, not even for an instant.
+func (c *Credits[E]) reserve(bound int64, shares []Share) (pool *Pool, room bool) {
+	for _, s := range shares {
+		if countUpTo(&s.Pool.taken, s.Limit) {
+			pool = s.Pool
+			break
+		}
+	}
+	if pool == nil && len(shares) > 0 {
+		return nil, false
+	}
+	if !countUpTo(&c.count, bound) {
+		if pool != nil {
+			pool.taken.Add(-1)
+		}
+		return nil, false
+	}
+	return pool, true
+}
+
+func (c *Credits[E]) giveBack(pool *Pool) {
+	c.count.Add(-1)
+	if pool != nil {
+		pool.taken.Add(-1)
+	}
+}
+
+// countUpTo counts one more unless that would exceed most.
+func countUpTo(count *atomic.Int64, most int64) bool {
 	for {
-		n := c.count.Load()
-		if n >= bound {
+		n := count.Load()
+		if n >= most {
 			return false
 		}
-		if c.count.CompareAndSwap(n, n+1) {
+		if count.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
 }
 
-// Restore makes id outstanding whatever the bound: it was promised before a restart.
-func (c *Credits[E]) Restore(id sluice.OrderID, entry E) {
+// Restore makes id outstanding whatever the bound: it was promised before a restart. It counts in pool, if that is not nil.
+func (c *Credits[E]) Restore(id sluice.OrderID, entry E, pool *Pool) {
 	s := c.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.members[id]; !ok {
-		c.count.Add(1)
+	if m, ok := s.members[id]; ok {
+		c.giveBack(m.pool)
 	}
-	s.members[id] = entry
+	c.count.Add(1)
+	if pool != nil {
+		pool.taken.Add(1)
+	}
+	s.members[id] = member[E]{entry, pool}
 }
 
 // Release gives the credit of id back if it is held, and says whether it was.
@@ -102,12 +154,12 @@ func (c *Credits[E]) Release(id sluice.OrderID) (entry E, held bool) {
 	s := c.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	entry, held = s.members[id]
+	m, held := s.members[id]
 	if held {
 		delete(s.members, id)
-		c.count.Add(-1)
+		c.giveBack(m.pool)
 	}
-	return entry, held
+	return m.entry, held
 }
 
 // Get answers the entry of an outstanding order.
@@ -115,8 +167,8 @@ func (c *Credits[E]) Get(id sluice.OrderID) (entry E, held bool) {
 	s := c.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	entry, held = s.members[id]
-	return entry, held
+	m, held := s.members[id]
+	return m.entry, held
 }
 
 // Outstanding is how many credits are out.
@@ -128,8 +180,8 @@ func (c *Credits[E]) Each(visit func(sluice.OrderID, E)) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		for id, entry := range s.members {
-			visit(id, entry)
+		for id, m := range s.members {
+			visit(id, m.entry)
 		}
 		s.mu.Unlock()
 	}

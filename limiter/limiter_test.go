@@ -97,7 +97,7 @@ func TestCredits_AFailedEntryGivesItsCreditBack(t *testing.T) {
 func TestCredits_ARepeatIsPresentEvenWhenFull(t *testing.T) {
 	c := NewCredits[int]()
 	for n := range 3 {
-		c.Restore(id(n), n) // promised before a restart: whatever the bound
+		c.Restore(id(n), n, nil) // promised before a restart: whatever the bound
 	}
 	if e, taken, _ := c.Take(id(2), 1, entry); taken != Present || e != 2 {
 		t.Errorf("repeat = %v, %v; want present, 2", e, taken)
@@ -105,7 +105,7 @@ func TestCredits_ARepeatIsPresentEvenWhenFull(t *testing.T) {
 	if _, taken, _ := c.Take(id(9), 3, entry); taken != Full {
 		t.Errorf("a fourth of three = %v", taken)
 	}
-	c.Restore(id(0), 7)
+	c.Restore(id(0), 7, nil)
 	if c.Outstanding() != 3 {
 		t.Errorf("restoring twice counts twice: %d", c.Outstanding())
 	}
