@@ -87,12 +87,14 @@ const EndedSalesKept = 24 * time.Hour
 type Facts struct {
 	sluice.Changes
 	sluice.Pace
+	Limits *sluice.Limits `json:"limits,omitempty"` // where the door has another version of them
 }
 
 // Door is the body with which a door polls the facts.
 type Door struct {
-	Door  string `json:"door"`
-	Bound int64  `json:"bound"`
+	Door          string `json:"door"`
+	Bound         int64  `json:"bound"`
+	LimitsVersion int64  `json:"limits_version,omitempty"` // that the door has; 0: none
 }
 
 // Statuses is the body with which doors ask after orders.

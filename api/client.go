@@ -65,10 +65,8 @@ func (c *Client) Audit(ctx context.Context) (audit sluice.Audit, err error) {
 }
 
 // Facts reads what doors poll. A door says its name and its bound, so that each can know its share.
-func (c *Client) Facts(ctx context.Context, door string, bound int64) (sluice.Changes, sluice.Pace, error) {
-	var f Facts
-	err := c.do(ctx, http.MethodPost, PathFacts, Door{Door: door, Bound: bound}, &f)
-	return f.Changes, f.Pace, err
+func (c *Client) Facts(ctx context.Context, door Door) (facts Facts, err error) {
+	return facts, c.do(ctx, http.MethodPost, PathFacts, door, &facts)
 }
 
 // Statuses reads the settled orders among ids, MaxStatuses at most.

@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,18 +19,24 @@ import (
 
 // Config is every setting of every part; a part reads what it needs.
 type Config struct {
-	Listen         string        // the part's own address
-	Admin          string        // operations API
-	Metrics        string        // Prometheus metrics of a door that runs alone; empty: none
-	Data           string        // folder of everything that must outlive the process
-	Store          string        // "sqlite" or a postgres:// URL
-	NSQD           string        // nsqd's TCP address
-	NSQDHTTP       string        // nsqd's HTTP address; empty: the port after the TCP port
-	Worker         string        // address of the operations API that a door asks
-	ID             string        // a door's name
-	IDKey          string        // file with the key of order ids
-	TokenFile      string        // file with the operations API's bearer token
-	Bound          int           // most outstanding orders of a door
+	Listen         string // the part's own address
+	Admin          string // operations API
+	Metrics        string // Prometheus metrics of a door that runs alone; empty: none
+	Data           string // folder of everything that must outlive the process
+	Store          string // "sqlite" or a postgres:// URL
+	NSQD           string // nsqd's TCP address
+	NSQDHTTP       string // nsqd's HTTP address; empty: the port after the TCP port
+	Worker         string // address of the operations API that a door asks
+	ID             string // a door's name
+	IDKey          string // file with the key of order ids
+	TokenFile      string // file with the operations API's bearer token
+	Bound          int    // most outstanding orders of a door
+	Identity       string // how a buyer is known: "open", "header" or "ticket"
+	TrustAnyBuyer  bool   // listen beyond loopback with an open identity
+	IdentityHeader string // in which trusted proxies name the buyer
+	TrustedProxies []netip.Prefix
+	AddressHeader  string        // in which trusted proxies list addresses
+	AddressRate    int           // requests a second of one address without an identity; 0: any
 	BuyerRate      int           // new orders a second of one buyer; 0: any
 	MaxConnections int           // of buyers; 0: what the limit of open files leaves
 	MaxWait        time.Duration // longest wait to admit for; 0: any

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -21,6 +22,7 @@ const (
 	kindNumber   kind = "n"
 	kindDuration kind = "duration"
 	kindName     kind = "name"
+	kindNetworks kind = "networks"
 	kindBool     kind = "bool"
 )
 
@@ -48,6 +50,12 @@ var settings = []setting{
 	{"id-key", kindFile, "", "file with the key of order ids, that all doors and workers share; only up makes one itself, in its data folder", optional(func(c *Config) *string { return &c.IDKey })},
 	{"admin-token-file", kindFile, "", "file with the bearer token of the operations API; needed beyond loopback", optional(func(c *Config) *string { return &c.TokenFile })},
 	{"bound", kindNumber, "10000", "most outstanding orders: of a door, its share; of nsqd, what its memory holds, the sum of the shares", number(1, maxOrders, func(c *Config) *int { return &c.Bound })},
+	{"identity", kindName, "open", "how a buyer is known: open (whoever the order says), header (whoever a trusted proxy says) or ticket (whoever a signed ticket says)", oneOf([]string{"open", "header", "ticket"}, func(c *Config) *string { return &c.Identity })},
+	{"trust-any-buyer", kindBool, "false", "with --identity open, listen beyond loopback all the same: anybody may order in anybody's name", boolean(func(c *Config) *bool { return &c.TrustAnyBuyer })},
+	{"identity-header", kindName, "Sluice-User", "header in which trusted proxies name the buyer", headerName(func(c *Config) *string { return &c.IdentityHeader })},
+	{"trusted-proxies", kindNetworks, "", "networks of the proxies whose word on a buyer counts, such as 10.0.0.0/8,::1", networks(func(c *Config) *[]netip.Prefix { return &c.TrustedProxies })},
+	{"address-header", kindName, "X-Forwarded-For", "header in which trusted proxies list addresses, the nearest last", headerName(func(c *Config) *string { return &c.AddressHeader })},
+	{"address-rate", kindNumber, "0", "requests a second of one address (IPv6: of a /64) without an identity, twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.AddressRate })},
 	{"max-connections", kindNumber, "0", "most connections of buyers at once; 0: what the limit of open files leaves", number(0, 1_000_000, func(c *Config) *int { return &c.MaxConnections })},
 	{"buyer-rate", kindNumber, "10", "new orders a second that one buyer may ask for, twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.BuyerRate })},
 	{"max-wait", kindDuration, "30s", "longest wait in the queue to admit for; 0s: any", duration(0, time.Hour, func(c *Config) *time.Duration { return &c.MaxWait })},
@@ -131,6 +139,39 @@ func duration(least, most time.Duration, field func(*Config) *time.Duration) fun
 			return fmt.Errorf("want a duration from %v to %v, such as 30s", least, most)
 		}
 		*field(c) = d
+		return nil
+	}
+}
+
+// headerName takes a field name of HTTP (RFC 9110 section 5.1).
+func headerName(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		odd := func(r rune) bool {
+			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+		}
+		if text == "" || strings.ContainsFunc(text, odd) {
+			return errors.New("want the name of a header, such as X-Forwarded-For")
+		}
+		*field(c) = text
+		return nil
+	}
+}
+
+// networks takes a list of networks and addresses.
+func networks(field func(*Config) *[]netip.Prefix) func(*Config, string) error {
+	return func(c *Config, text string) error {
+		var list []netip.Prefix
+		for entry := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+			network, err := netip.ParsePrefix(entry)
+			if a, e := netip.ParseAddr(entry); e == nil {
+				network, err = a.Prefix(a.BitLen())
+			}
+			if err != nil {
+				return fmt.Errorf("%q: want networks and addresses between commas, such as 10.0.0.0/8,::1", entry)
+			}
+			list = append(list, network.Masked())
+		}
+		*field(c) = list
 		return nil
 	}
 }

@@ -96,7 +96,7 @@ func BenchmarkAccept(b *testing.B) {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			cfg := testConfig()
 			cfg.Bound = 1 << 40
-			s := newStand(b, cfg, nil, sale("demo", nil))
+			s := newStand(b, cfg, nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = sluice.MaxStock, sluice.MaxStock }))
 			s.carrier.full = true // orders are not kept here
 			var users counter
 			b.SetParallelism(clients)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"sluice"
+	"sluice/api"
+	"sluice/limiter"
 )
 
 var errUninformed = errors.New("no worker has told this door of its sales yet")
@@ -18,14 +20,16 @@ type board struct {
 	sales atomic.Pointer[map[string]*listing]
 	clock atomic.Pointer[clock]
 	pace  atomic.Pointer[sluice.Pace]
+	kept  atomic.Uint64 // float64 bits: the share of the bound that sales reserve, all together
 
 	mu sync.Mutex // writers of sales
 }
 
 // listing is one sale's place on the board.
 type listing struct {
-	facts  atomic.Pointer[facts]
-	queued atomic.Int64 // units that this door's outstanding orders speak for
+	facts   atomic.Pointer[facts]
+	queued  atomic.Int64 // units that this door's outstanding orders speak for
+	members limiter.Pool // credits that count in the sale's reserved share
 }
 
 // facts are a sale as it stood; heard is when this door learned that it still stands so.
@@ -203,16 +207,21 @@ func (d *Door) refreshFacts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	asked := time.Now() // facts are at least as young as the question
-	changes, pace, err := d.Truth.Facts(ctx)
+	limits := d.limits.Load()
+	told, err := d.Truth.Facts(ctx, api.Door{Door: d.cfg.Name, Bound: limits.bound, LimitsVersion: limits.version})
 	if err != nil {
 		return err
 	}
 	arrived := time.Now()
-	d.board.pace.Store(&pace)
-	d.board.update(changes.Sales, asked)
+	if told.Limits != nil {
+		d.SetLimits(told.Limits)
+	}
+	d.board.pace.Store(&told.Pace)
+	d.board.update(told.Sales, asked)
 	// The store read its clock before the answer arrived: so the door's can only lag, and opens no sale early. It comes
 	// after the sales: a door that knows the time knows them.
-	d.board.setClock(clock{local: arrived, store: changes.Now})
+	d.board.setClock(clock{local: arrived, store: told.Now})
+	d.board.addUp()
 	return nil
 }
 

@@ -153,7 +153,7 @@ func (d *Door) carryAgain(o *outstanding, incarnation uint64) {
 	waiting := o.phase == sent && o.incarnation == incarnation
 	o.mu.Unlock()
 	if waiting {
-		if depth, known := d.Carrier.Depth(); known && depth >= d.cfg.Bound {
+		if depth, known := d.Carrier.Depth(); known && depth >= d.limits.Load().bound {
 			o.waitFor(firstPatience)
 			return
 		}

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
 	"golang.org/x/time/rate"
 
 	"sluice"
+	"sluice/api"
 	"sluice/journal"
 	"sluice/limiter"
 )
@@ -35,8 +37,9 @@ type Carrier interface {
 type Truth interface {
 	// Statuses answers the settled orders among ids; at most MaxInquiry of them are asked for at once.
 	Statuses(ctx context.Context, ids []sluice.OrderID) (sluice.Changes, error)
-	// Facts answers every sale as it stands, with the store's time, and the pace that the workers are set to.
-	Facts(ctx context.Context) (sluice.Changes, sluice.Pace, error)
+	// Facts tells of the door, and answers every sale as it stands, with the store's time, the pace that the workers are
+	// set to and the operators' limits where the door has another version of them.
+	Facts(ctx context.Context, door api.Door) (api.Facts, error)
 }
 
 // MaxInquiry is the most orders that a door asks for in one question.
@@ -44,33 +47,44 @@ const MaxInquiry = 500
 
 // Config is what an operator decides about a door.
 type Config struct {
-	Bound          int64         // most outstanding orders of this door
-	MaxWait        time.Duration // longest wait in the queue to admit for; 0: any
-	BuyerRate      limiter.Rate  // new orders that one buyer may ask for
-	Buyers         int           // how many buyers' rates are remembered
-	Answer         time.Duration // longest wait for the disk before 503 unavailable
-	MaxWaiting     int           // most requests that may wait for an outcome at once
-	MaxConnections int           // most connections at once
-	Retention      time.Duration // how long settled orders of an ended sale are remembered
+	Name               string          // no two doors share one
+	Bound              int64           // most outstanding orders of this door
+	MaxWait            time.Duration   // longest wait in the queue to admit for; 0: any
+	Identity           Identity        // how a buyer is known
+	IdentityHeader     string          // in which trusted proxies name the buyer
+	TicketCookie       string          // that may hold a ticket
+	Proxies            limiter.Proxies // whose word on who and where a buyer is counts
+	AddressHeader      string          // in which they list addresses
+	BuyerRate          limiter.Rate    // new orders that one buyer may ask for
+	AddressRate        limiter.Rate    // what one address may ask for without an identity
+	Callers            int             // how many buyers' and how many addresses' rates are remembered
+	Answer             time.Duration   // longest wait for the disk before 503 unavailable
+	MaxWaiting         int             // most requests that may wait for an outcome at once
+	MaxConnections     int             // most connections at once
+	AddressConnections int             // most of them of one address; 0: any
+	Retention          time.Duration   // how long settled orders of an ended sale are remembered
 }
 
 // DefaultConfig holds the defaults of the public contract.
 func DefaultConfig() Config {
 	return Config{
 		Bound: 10_000, MaxWait: 30 * time.Second, Answer: 2 * time.Second,
-		BuyerRate: limiter.Rate{PerSecond: 10, Burst: 20}, Buyers: 1 << 20,
+		Identity: IdentityOpen, IdentityHeader: "Sluice-User", TicketCookie: "sluice_ticket", AddressHeader: fasthttp.HeaderXForwardedFor,
+		BuyerRate: RateOf(10), Callers: 1 << 20,
 		MaxWaiting: 50_000, MaxConnections: 10_000, Retention: 24 * time.Hour,
 	}
 }
 
-// Parts are what a door is made of. All are required.
+// Parts are what a door is made of. All are required but Tickets, where the identity is none, and Connections.
 type Parts struct {
-	Keys    *sluice.IDKey
-	Journal *journal.Journal
-	Carrier Carrier
-	Truth   Truth
-	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	Keys        *sluice.IDKey
+	Journal     *journal.Journal
+	Carrier     Carrier
+	Truth       Truth
+	Tickets     Tickets
+	Connections interface{ SetLimits(all, perAddress int) } // bounds connections, in all and of one address (0: any)
+	Logger      *slog.Logger
+	Metrics     prometheus.Registerer
 }
 
 // Door admits orders and knows what became of them. Make one with New, give it time with Run.
@@ -78,19 +92,25 @@ type Door struct {
 	Parts
 	cfg     Config
 	credits *limiter.Credits[*outstanding]
+	common  limiter.Pool // the credits that count in no sale's reserved share
 	board   board
-	began   time.Time // rates are measured from here, by the monotonic clock
-	buyers  *limiter.Buckets
-	seed    maphash.Seed // of the buyers' hashes: nobody can choose to share another's bucket
 	waiting waitingRoom
 	ask     inquiries
 	metrics *metrics
 
-	admitted atomic.Uint64  // orders ever given a credit; an order's own number is its place in the line
-	released atomic.Uint64  // credits ever given back
-	bound    atomic.Int64   // in force now
-	complain rate.Sometimes // keeps what every request may meet from filling the log
+	began     time.Time    // rates are measured from here, by the monotonic clock
+	seed      maphash.Seed // of callers' hashes: nobody can choose to share another's bucket
+	buyers    *limiter.Buckets
+	addresses *limiter.Buckets
+
+	admitted atomic.Uint64 // orders ever given a credit; an order's own number is its place in the line
+	released atomic.Uint64 // credits ever given back
+	limits   atomic.Pointer[limits]
+	bound    atomic.Int64   // in force now: the limits' one, or less where that would take too long to drain
 	rate     atomic.Uint64  // float64 bits: orders a second that leave the queue; 0 unknown
+	complain rate.Sometimes // keeps what every request may meet from filling the log
+
+	rebounding sync.Mutex // one at a time works out the bound: an older one must not be the last
 
 	hearing sync.Mutex // one set of changes at a time: a status is compared with what the journal shows
 	stop    chan struct{}
@@ -99,16 +119,18 @@ type Door struct {
 // New makes a door and restores what its journal says is outstanding.
 func New(cfg Config, parts Parts) (*Door, error) {
 	d := &Door{
-		Parts:    parts,
-		cfg:      cfg,
-		credits:  limiter.NewCredits[*outstanding](),
-		buyers:   limiter.NewBuckets(cfg.Buyers),
-		began:    time.Now(),
-		seed:     maphash.MakeSeed(),
-		stop:     make(chan struct{}),
-		complain: rate.Sometimes{First: 1, Interval: time.Second},
+		Parts:     parts,
+		cfg:       cfg,
+		credits:   limiter.NewCredits[*outstanding](),
+		began:     time.Now(),
+		seed:      maphash.MakeSeed(),
+		buyers:    limiter.NewBuckets(cfg.Callers),
+		addresses: limiter.NewBuckets(cfg.Callers),
+		stop:      make(chan struct{}),
+		complain:  rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	d.waiting.most = cfg.MaxWaiting
+	d.limits.Store(limitsOf(&d.cfg, &sluice.Limits{}))
 	d.bound.Store(cfg.Bound)
 	if err := d.restore(); err != nil {
 		return nil, fmt.Errorf("restore outstanding orders: %w", err)
@@ -122,7 +144,7 @@ func (d *Door) restore() error {
 	err := d.Journal.Outstanding(func(o sluice.Order) error {
 		l := d.board.list(o.Sale)
 		l.queued.Add(int64(o.Quantity))
-		d.credits.Restore(o.ID, &outstanding{order: o, sale: l, place: d.admitted.Add(1), phase: doubtful})
+		d.credits.Restore(o.ID, &outstanding{order: o, sale: l, place: d.admitted.Add(1), phase: doubtful}, &d.common)
 		return nil
 	})
 	if n := d.credits.Outstanding(); n > 0 {
@@ -177,8 +199,8 @@ func (d *Door) followRate(ctx context.Context) {
 			if rate == 0 {
 				rate = pace.DrainRate // faster than that they are not
 			}
-			d.bound.Store(limiter.EffectiveBound(d.cfg.Bound, twoBatches, rate, d.cfg.MaxWait))
 			d.rate.Store(math.Float64bits(rate))
+			d.rebound()
 		}
 	}
 }

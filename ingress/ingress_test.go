@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice"
+	"sluice/api"
 	"sluice/journal"
 )
 
@@ -80,19 +84,25 @@ type fakeTruth struct {
 	mu       sync.Mutex
 	down     bool
 	sales    []sluice.Sale
+	limits   sluice.Limits
 	statuses map[sluice.OrderID]sluice.Status
 	asked    int
 	slow     time.Duration // from the clock's reading to the answer's arrival
 }
 
-func (f *fakeTruth) Facts(context.Context) (sluice.Changes, sluice.Pace, error) {
+func (f *fakeTruth) Facts(_ context.Context, door api.Door) (facts api.Facts, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
-		return sluice.Changes{}, sluice.Pace{}, errors.New("down")
+		return facts, errors.New("down")
 	}
 	defer time.Sleep(f.slow)
-	return sluice.Changes{Now: time.Now(), Sales: append([]sluice.Sale(nil), f.sales...)}, sluice.Pace{DrainRate: 1000, Batch: 5}, nil
+	facts.Changes = sluice.Changes{Now: time.Now(), Sales: append([]sluice.Sale(nil), f.sales...)}
+	facts.Pace = sluice.Pace{DrainRate: 1000, Batch: 5}
+	if f.limits.Version != door.LimitsVersion {
+		facts.Limits = &f.limits
+	}
+	return facts, nil
 }
 
 func (f *fakeTruth) Statuses(_ context.Context, ids []sluice.OrderID) (c sluice.Changes, err error) {
@@ -111,6 +121,17 @@ func (f *fakeTruth) Statuses(_ context.Context, ids []sluice.OrderID) (c sluice.
 		}
 	}
 	return c, nil
+}
+
+// stamps are tickets without a signature: "buyer/class/sale".
+type stamps struct{}
+
+func (stamps) Verify(ticket []byte, now time.Time) (t sluice.Ticket, err error) {
+	parts := strings.Split(string(ticket), "/")
+	if len(parts) != 3 {
+		return t, errors.New("there is no stamp on it")
+	}
+	return sluice.Ticket{Buyer: parts[0], Class: parts[1], Sale: parts[2], Expires: now.Add(time.Hour)}, nil
 }
 
 // settle makes the database know orders' outcomes, as if a worker had committed them and its message was lost.
@@ -141,7 +162,7 @@ func sale(id string, change func(*sluice.Sale)) sluice.Sale {
 
 func testConfig() Config {
 	c := DefaultConfig()
-	c.Bound, c.Buyers = 100, 1000
+	c.Name, c.Bound, c.Callers = "door", 100, 1000
 	return c
 }
 
@@ -168,7 +189,7 @@ func newStand(t testing.TB, cfg Config, disk vfs.FS, sales ...sluice.Sale) *stan
 		truth: &fakeTruth{sales: sales, statuses: make(map[sluice.OrderID]sluice.Status)},
 	}
 	s.Door, err = New(cfg, Parts{
-		Keys: keys, Journal: j, Carrier: s.carrier, Truth: s.truth, Logger: log, Metrics: prometheus.NewRegistry(),
+		Keys: keys, Journal: j, Carrier: s.carrier, Truth: s.truth, Tickets: stamps{}, Logger: log, Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -211,6 +232,9 @@ func (a answer) number(key string) float64 {
 	return n
 }
 
+// from stands in a list of headers before the address that the request comes from.
+const from = "\x00from"
+
 func (s *stand) call(method, path, body string, headers ...string) answer {
 	s.t.Helper()
 	var ctx fasthttp.RequestCtx
@@ -220,7 +244,12 @@ func (s *stand) call(method, path, body string, headers ...string) answer {
 		ctx.Request.Header.SetContentType("application/json")
 		ctx.Request.SetBodyString(body)
 	}
+	ctx.SetRemoteAddr(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711})
 	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i] == from {
+			ctx.SetRemoteAddr(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(headers[i+1])))
+			continue
+		}
 		ctx.Request.Header.Set(headers[i], headers[i+1])
 	}
 	s.Handle(&ctx)

@@ -49,6 +49,14 @@ func newMetrics(reg prometheus.Registerer, d *Door) *metrics {
 	}
 	gauge("outstanding_orders", "Admitted orders that are not settled.", func() float64 { return float64(d.credits.Outstanding()) })
 	gauge("bound_orders", "The most outstanding orders in force now.", func() float64 { return float64(d.bound.Load()) })
+	gauge("bound_set_orders", "The most outstanding orders that are set, however long they wait.", func() float64 { return float64(d.limits.Load().bound) })
+	gauge("max_wait_seconds", "Longest wait to admit for; 0: any.", func() float64 { return d.limits.Load().maxWait.Seconds() })
+	gauge("buyer_rate", "New orders a second that one buyer may ask for; 0: any.", func() float64 { return d.limits.Load().buyerRate.PerSecond })
+	gauge("address_rate", "Requests a second of one address without an identity; 0: any.", func() float64 { return d.limits.Load().addressRate.PerSecond })
+	gauge("connections_limit", "The most connections at once.", func() float64 { return float64(d.limits.Load().connections) })
+	gauge("address_connections_limit", "The most connections of one address at once; 0: any.", func() float64 { return float64(d.limits.Load().addressConnections) })
+	gauge("blocks", "Buyers and networks that are turned away.", func() float64 { return float64(d.limits.Load().blocked) })
+	gauge("limits_version", "Version of the operators' limits; 0: none were set.", func() float64 { return float64(d.limits.Load().version) })
 	gauge("drain_rate", "Orders a second that leave the queue, as this door estimates it; 0 unknown.", d.drainRate)
 	return m
 }

@@ -19,7 +19,7 @@ const maxBodyBytes = 8 << 10
 
 // request is one parsed order. Its bytes live until it goes back to the pool.
 type request struct {
-	user       []byte
+	user       []byte // empty: none was named
 	key        []byte // empty: none was sent
 	quantity   int
 	attributes []byte // a raw JSON object, or empty
@@ -85,9 +85,6 @@ func (r *request) parseBody(body []byte) error {
 	}
 	if _, err := r.json.ReadToken(); err != io.EOF { //nolint:errorlint // jsontext documents a bare io.EOF at the end
 		return errors.New("something follows the object")
-	}
-	if len(r.user) == 0 {
-		return sluice.Refuse(sluice.BadRequest, "user: it is missing; want 1 to %d bytes of UTF-8 without control characters", sluice.MaxUserBytes)
 	}
 	return nil
 }

@@ -16,12 +16,21 @@ import (
 	"sluice/limiter"
 )
 
-// place is the path of an order at the door: parse, identify, repeat?, sale gate, rate, stock, bound, journal, answer,
-// carry.
+// place is the path of an order at the door: parse, identify, repeat?, sale gate, blocks and rates, stock, bound, journal,
+// answer, carry.
 func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 	r := requests.Get().(*request)
 	defer requests.Put(r)
 	if err := r.parse(ctx); err != nil {
+		d.refuseError(ctx, err)
+		return
+	}
+	limits := d.limits.Load()
+	ticket := d.identify(ctx, limits)
+	if ticket == nil {
+		return
+	}
+	if err := r.sign(ticket, sale); err != nil {
 		d.refuseError(ctx, err)
 		return
 	}
@@ -35,7 +44,7 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.refuseError(ctx, sluice.Refuse(sluice.BadRequest, "quantity %d: this sale allows 1 to %d a buyer", r.quantity, facts.PerUserLimit))
 		return
 	}
-	who, err := d.identify(r, facts)
+	who, err := d.recall(r, facts)
 	if err != nil {
 		d.noAnswer(ctx, &who.id, err)
 		return
@@ -44,17 +53,8 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.repeat(ctx, r, facts, &who)
 		return
 	}
-	fresh := facts.fresh(time.Now())
-	if v := limiter.Gate(now, &facts.Sale, fresh); !v.Admitted() {
+	if v := d.refusal(ctx, r, facts, limits, now); !v.Admitted() {
 		d.refuse(ctx, refusal{Verdict: v, startsAt: startOf(v, facts)})
-		return
-	}
-	if wait := d.buyers.Take(time.Since(d.began), maphash.Bytes(d.seed, r.user), d.cfg.BuyerRate); wait > 0 {
-		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.RateLimited, RetryAfter: wait}})
-		return
-	}
-	if fresh && !limiter.Stock(facts.Free, facts.listing.queued.Load(), facts.OverAdmission, d.board.share(d.cfg.Bound)) {
-		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NoneFree, RetryAfter: d.nextRelease(now, facts)}})
 		return
 	}
 	if err := d.Journal.Admitting(); err != nil {
@@ -62,20 +62,43 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.unavailable(ctx, nil, "orders can't be made durable now")
 		return
 	}
-	d.admit(ctx, r, facts, &who)
+	d.admit(ctx, r, facts, ticket, &who)
 }
 
-// identity is who asks for what, and what this door knows of it already.
-type identity struct {
+// refusal is what speaks against a new order, but for the bound: the sale's gate, a block, a rate, the stock.
+func (d *Door) refusal(ctx *fasthttp.RequestCtx, r *request, f *facts, limits *limits, now time.Time) sluice.Verdict {
+	fresh := f.fresh(time.Now())
+	if v := limiter.Gate(now, &f.Sale, fresh); !v.Admitted() {
+		return v
+	}
+	if limits.blocks.User(now, r.user) {
+		return sluice.Verdict{Refusal: sluice.Blocked}
+	}
+	if d.cfg.Identity == IdentityOpen {
+		if wait := d.tooFastAddress(ctx, limits); wait > 0 {
+			return sluice.Verdict{Refusal: sluice.RateLimited, RetryAfter: wait}
+		}
+	}
+	if wait := d.buyers.Take(time.Since(d.began), maphash.Bytes(d.seed, r.user), limits.buyerRate); wait > 0 {
+		return sluice.Verdict{Refusal: sluice.RateLimited, RetryAfter: wait}
+	}
+	if fresh && !limiter.Stock(f.Free, f.listing.queued.Load(), f.OverAdmission, d.board.share(limits.bound)) {
+		return sluice.Verdict{Refusal: sluice.NoneFree, RetryAfter: d.nextRelease(now, f)}
+	}
+	return sluice.Verdict{}
+}
+
+// claim is the order that is asked for, and what this door knows of it already.
+type claim struct {
 	id, first sluice.OrderID // first: the id of the first attempt
 	attempt   int
 	known     sluice.Status // settled, where its State is not empty
 	waiting   *outstanding  // not settled yet, where not nil
 }
 
-// identify derives the order's id. Without a key, buyer and sale are the key where the limit is one unit, and a repeat
+// recall derives the order's id and looks it up. Without a key, buyer and sale are the key where the limit is one unit, and a repeat
 // after a rejection, expiry or cancellation is a new attempt; where the limit is more, every request is a new order.
-func (d *Door) identify(r *request, facts *facts) (who identity, err error) {
+func (d *Door) recall(r *request, facts *facts) (who claim, err error) {
 	keyless := len(r.key) == 0
 	if keyless && facts.PerUserLimit > 1 {
 		r.key = appendRandomKey(r.key)
@@ -104,7 +127,7 @@ func (d *Door) identify(r *request, facts *facts) (who identity, err error) {
 
 // look finds what this door knows of who.id: outstanding, or settled and durable. Outstanding comes first: an order is
 // settled before its credit goes back. The only error that is not the journal's is errSlowDisk.
-func (d *Door) look(who *identity) (err error) {
+func (d *Door) look(who *claim) (err error) {
 	who.known, who.waiting = sluice.Status{}, nil
 	if o, held := d.credits.Get(who.id); held {
 		who.waiting = o
@@ -136,7 +159,7 @@ func appendRandomKey(b []byte) []byte {
 }
 
 // repeat answers an order that is in already, with its present status, however full the queue is.
-func (d *Door) repeat(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *identity) {
+func (d *Door) repeat(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *claim) {
 	d.metrics.repeated.Inc()
 	units := who.known.Units
 	if who.waiting != nil {
@@ -165,9 +188,10 @@ func (d *Door) repeat(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *i
 var errSettled = errors.New("settled already")
 
 // admit takes a credit, waits for the disk, answers and carries.
-func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *identity) {
+func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, ticket *sluice.Ticket, who *claim) {
 	bound := d.bound.Load()
-	o, taken, err := d.credits.Take(who.id, bound, func() (*outstanding, error) { return d.promise(r, facts, who) })
+	shares, n := d.shares(bound, facts, ticket)
+	o, taken, err := d.credits.Take(who.id, bound, func() (*outstanding, error) { return d.promise(r, facts, who) }, shares[:n]...)
 	switch {
 	case errors.Is(err, errSettled):
 		if err := d.look(who); err != nil {
@@ -194,7 +218,7 @@ func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *id
 
 // promise hands a new order to the journal. It runs under the credit's lock, where the last look at the journal is
 // exact: an order of this door is outstanding or settled there, never neither.
-func (d *Door) promise(r *request, facts *facts, who *identity) (*outstanding, error) {
+func (d *Door) promise(r *request, facts *facts, who *claim) (*outstanding, error) {
 	_, settled, err := d.Journal.Settled(who.id)
 	if err != nil {
 		return nil, err
@@ -259,7 +283,7 @@ var timers = sync.Pool{New: func() any {
 // refuseFull says when there is likely to be room. A bound below the configured one comes from the longest wait.
 func (d *Door) refuseFull(ctx *fasthttp.RequestCtx, bound int64) {
 	reason := sluice.QueueFull
-	if bound < d.cfg.Bound {
+	if bound < d.limits.Load().bound {
 		reason = sluice.TooSlow
 	}
 	d.refuse(ctx, refusal{Verdict: sluice.Verdict{

@@ -28,6 +28,9 @@ func (d *Door) refuse(ctx *fasthttp.RequestCtx, r refusal) {
 	ctx.Response.Header.SetContentType(contentProblem)
 	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
 	ctx.SetStatusCode(r.Refusal.Status())
+	if r.Refusal == sluice.BadTicket {
+		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
+	}
 	if r.RetryAfter > 0 {
 		var digits [20]byte
 		whole := int64((r.RetryAfter + time.Second - 1) / time.Second)

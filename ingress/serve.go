@@ -59,6 +59,9 @@ var (
 // Handle answers one request. A request that makes it panic, a defect, must not end the door for everybody.
 func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 	defer d.survive(ctx)
+	if d.blocked(ctx) {
+		return
+	}
 	path := ctx.Path()
 	if order, ok := bytes.CutPrefix(path, ordersAt); ok {
 		if d.allowed(ctx, ctx.IsGet(), "GET") {

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -51,8 +52,20 @@ type sight struct {
 }
 
 // see looks at an order's present status at this door. What it shows is durable (P10).
-func (d *Door) see(id sluice.OrderID) (s sight, err error) {
-	who := identity{id: id}
+func (d *Door) see(id sluice.OrderID, ticket *sluice.Ticket) (sight, error) {
+	s, err := d.sighting(id)
+	if err == nil && !mayRead(ticket, &s.Status) {
+		return sight{}, errNotYours
+	}
+	return s, err
+}
+
+// errNotYours says that an order is another buyer's.
+var errNotYours = errors.New("the order is another buyer's")
+
+// sighting looks at an order for whoever asks.
+func (d *Door) sighting(id sluice.OrderID) (s sight, err error) {
+	who := claim{id: id}
 	if err := d.look(&who); err != nil {
 		return s, err
 	}
@@ -80,8 +93,14 @@ func (d *Door) status(ctx *fasthttp.RequestCtx, text []byte) {
 		d.refuseError(ctx, sluice.Refuse(sluice.BadRequest, "%v", err))
 		return
 	}
-	s, err := d.watch(id, time.Now().Add(wait))
+	ticket := d.identify(ctx, d.limits.Load())
+	if ticket == nil {
+		return
+	}
+	s, err := d.watch(id, ticket, time.Now().Add(wait))
 	switch {
+	case errors.Is(err, errNotYours):
+		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NoSuchOrder}})
 	case err != nil:
 		d.noAnswer(ctx, &id, err)
 	case !s.known && !s.asked:
@@ -93,8 +112,8 @@ func (d *Door) status(ctx *fasthttp.RequestCtx, text []byte) {
 
 // watch sees the order, and again with each news of it until its status differs from the first or it is late. An order
 // that this door does not know is asked for first; what comes of that is news too.
-func (d *Door) watch(id sluice.OrderID, late time.Time) (sight, error) {
-	first, err := d.see(id)
+func (d *Door) watch(id sluice.OrderID, ticket *sluice.Ticket, late time.Time) (sight, error) {
+	first, err := d.see(id, ticket)
 	if err != nil || first.State.Final() {
 		return first, err
 	}
@@ -109,7 +128,7 @@ func (d *Door) watch(id sluice.OrderID, late time.Time) (sight, error) {
 			until = strange
 		}
 		rung := d.waitForNews(id, s.Version, until)
-		s, err = d.see(id)
+		s, err = d.see(id, ticket)
 		asked = asked || d.ask.answered(id)
 		s.asked = asked
 		if err != nil || !rung || s.Version != first.Version {
@@ -137,7 +156,7 @@ func (d *Door) waitForNews(id sluice.OrderID, seen int64, until time.Time) bool 
 		return false
 	}
 	defer d.waiting.leave(id, bell)
-	if s, err := d.see(id); err != nil || s.Version != seen { // news between the look and the bell
+	if s, err := d.sighting(id); err != nil || s.Version != seen { // news between the look and the bell
 		return true
 	}
 	t := time.NewTimer(wait)

@@ -65,11 +65,13 @@ func (b *Buckets) Take(now time.Duration, caller uint64, rate Rate) (wait time.D
 }
 
 // spend is the algorithm itself: a token fills the bucket's time up by one interval, and there is one to take while that
-// stays within burst intervals from now.
+// stays within burst intervals from now. A bucket is never emptier than empty: the wait that a slower rate imposed does not
+// outlive it.
 func spend(now, full int64, rate Rate) (newFull int64, wait time.Duration) {
 	interval := int64(float64(time.Second) / rate.PerSecond)
-	newFull = max(now, full) + interval
-	if over := newFull - now - int64(max(1, rate.Burst))*interval; over > 0 {
+	burst := int64(max(1, rate.Burst)) * interval
+	newFull = min(max(now, full), now+burst) + interval
+	if over := newFull - now - burst; over > 0 {
 		return full, time.Duration(over)
 	}
 	return newFull, 0

@@ -84,3 +84,16 @@ func BenchmarkBuckets(b *testing.B) {
 		t.Take(now, rand.Uint64(), Rate{PerSecond: 10, Burst: 10})
 	}
 }
+
+// A rate may change at any time: a caller never waits longer than the present one asks for.
+func TestBuckets_ForgetAWaitThatASlowerRateImposed(t *testing.T) {
+	b := NewBuckets(100)
+	slow, fast := Rate{PerSecond: 0.001, Burst: 1}, Rate{PerSecond: 10, Burst: 1}
+	b.Take(time.Second, 7, slow)
+	if wait := b.Take(time.Second, 7, slow); wait != 1000*time.Second {
+		t.Errorf("wait %v at the slow rate", wait)
+	}
+	if wait := b.Take(time.Second, 7, fast); wait != 100*time.Millisecond {
+		t.Errorf("wait %v at the fast rate", wait)
+	}
+}

@@ -459,9 +459,9 @@ func TestClient(t *testing.T) {
 	if sale, err := c.TopUp(t.Context(), "demo", 2); err != nil || sale.Free != 7 {
 		t.Errorf("TopUp = %+v, %v", sale, err)
 	}
-	facts, pace, err := c.Facts(t.Context(), "north", 300)
-	if err != nil || len(facts.Sales) != 1 || facts.Now.IsZero() || pace != (sluice.Pace{Batch: 256, Bounds: 300}) {
-		t.Errorf("Facts = %+v, %v, %v", facts, pace, err)
+	facts, err := c.Facts(t.Context(), api.Door{Door: "north", Bound: 300})
+	if err != nil || len(facts.Sales) != 1 || facts.Now.IsZero() || facts.Pace != (sluice.Pace{Batch: 256, Bounds: 300}) {
+		t.Errorf("Facts = %+v, %v", facts, err)
 	}
 	if sale, err := c.EndSale(t.Context(), "demo"); err != nil || sale.EndsAt.IsZero() {
 		t.Errorf("EndSale = %+v, %v", sale, err)

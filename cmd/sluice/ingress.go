@@ -21,19 +21,18 @@ import (
 	"sluice/config"
 	"sluice/ingress"
 	"sluice/journal"
-	"sluice/limiter"
 	"sluice/queue"
 )
 
 func ingressCommand() *cobra.Command {
 	return serviceCommand("ingress", "Run a front door; several share one nsqd, each with its share of the bound",
 		"  sluice ingress --id door-1 --bound 5000 --nsqd 127.0.0.1:4150 --worker 127.0.0.1:8081 --id-key id.key",
-		[]string{"listen", "id", "bound", "max-wait", "buyer-rate", "max-connections", "nsqd", "nsqd-http", "worker", "data", "id-key", "admin-token-file", "disk-floor", "metrics"},
+		append([]string{"listen", "id", "bound", "nsqd", "nsqd-http", "worker", "data", "id-key", "admin-token-file", "metrics"}, doorKeys...),
 		func(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			if err := needIDKey(cfg); err != nil {
 				return err
 			}
-			l, err := listen(cfg.Listen, "listen")
+			l, err := listenDoor(cfg)
 			if err != nil {
 				return err
 			}
@@ -49,6 +48,29 @@ func ingressCommand() *cobra.Command {
 			}
 			return runParts(ctx, parts...)
 		})
+}
+
+// doorKeys are the settings of a door, alone or within up.
+var doorKeys = []string{
+	"max-wait", "identity", "trust-any-buyer", "identity-header", "trusted-proxies", "address-header", "buyer-rate", "address-rate",
+	"max-connections", "disk-floor",
+}
+
+// listenDoor listens for buyers. Beyond loopback a buyer must be known, unless the operator says in words that anybody may
+// order in anybody's name.
+func listenDoor(cfg config.Config) (net.Listener, error) {
+	if cfg.Identity == string(ingress.IdentityHeader) && len(cfg.TrustedProxies) == 0 {
+		return nil, &usageError{errors.New("identity header: --trusted-proxies is missing: whose word on the buyer counts?")}
+	}
+	l, err := listen(cfg.Listen, "listen")
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Identity == string(ingress.IdentityOpen) && !cfg.TrustAnyBuyer && !loopback(l) {
+		return nil, errors.Join(&usageError{fmt.Errorf(
+			"listen %s: beyond loopback with --identity open anybody could order in anybody's name; want --identity ticket or header, or --trust-any-buyer", cfg.Listen)}, l.Close())
+	}
+	return l, nil
 }
 
 // metricsPart serves a door's metrics apart from its buyers.
@@ -122,11 +144,8 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 	if err != nil {
 		return nil, errors.Join(err, p.journal.Close())
 	}
-	dc := ingress.DefaultConfig()
-	dc.Bound, dc.MaxWait, dc.MaxConnections = int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg)
-	dc.BuyerRate = limiter.Rate{PerSecond: float64(cfg.BuyerRate), Burst: 2 * cfg.BuyerRate}
-	p.door, err = ingress.New(dc, ingress.Parts{
-		Keys: keys, Journal: p.journal, Carrier: p.carrier, Truth: truth{p.worker, cfg.ID, int64(cfg.Bound)}, Logger: log, Metrics: registry,
+	p.door, err = ingress.New(doorConfig(cfg), ingress.Parts{
+		Keys: keys, Journal: p.journal, Carrier: p.carrier, Truth: p.worker, Logger: log, Metrics: registry,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.carrier.Stop(context.Background()), p.journal.Close())
@@ -134,16 +153,13 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 	return p, nil
 }
 
-// truth is the worker's query API as one door uses it.
-type truth struct {
-	*api.Client
-	id    string
-	bound int64
-}
-
-// Facts asks for the facts in the door's name.
-func (t truth) Facts(ctx context.Context) (sluice.Changes, sluice.Pace, error) {
-	return t.Client.Facts(ctx, t.id, t.bound)
+func doorConfig(cfg config.Config) ingress.Config {
+	dc := ingress.DefaultConfig()
+	dc.Name, dc.Bound, dc.MaxWait, dc.MaxConnections = cfg.ID, int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg)
+	dc.Identity, dc.IdentityHeader = ingress.Identity(cfg.Identity), cfg.IdentityHeader
+	dc.Proxies, dc.AddressHeader = cfg.TrustedProxies, cfg.AddressHeader
+	dc.BuyerRate, dc.AddressRate = ingress.RateOf(float64(cfg.BuyerRate)), ingress.RateOf(float64(cfg.AddressRate))
+	return dc
 }
 
 // serveDoor serves buyers until ctx ends. The door is informed, and so open, once the queue has its channels.

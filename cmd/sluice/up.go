@@ -18,7 +18,7 @@ import (
 func upCommand() *cobra.Command {
 	return serviceCommand("up", "Run everything in one process, on embedded parts",
 		"  sluice up --demo\n  sluice up --store postgres://shop@127.0.0.1/shop --bound 20000 --drain-rate 2000",
-		[]string{"listen", "admin", "data", "store", "bound", "max-wait", "drain-rate", "batch", "id-key", "admin-token-file", "id", "buyer-rate", "max-connections", "disk-floor", "demo"},
+		append([]string{"listen", "admin", "data", "store", "bound", "drain-rate", "batch", "id-key", "admin-token-file", "id", "demo"}, doorKeys...),
 		up)
 }
 
@@ -28,7 +28,7 @@ func up(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	door, err := listen(cfg.Listen, "listen")
+	door, err := listenDoor(cfg)
 	if err != nil {
 		return errors.Join(err, admin.Close())
 	}

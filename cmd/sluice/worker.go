@@ -58,11 +58,14 @@ func listenAdmin(cfg config.Config) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.TokenFile == "" && !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
+	if cfg.TokenFile == "" && !loopback(l) {
 		return nil, errors.Join(l.Close(), &usageError{fmt.Errorf("admin %q listens beyond loopback: give it --admin-token-file", cfg.Admin)})
 	}
 	return l, nil
 }
+
+// loopback reports whether only this machine can reach a listener.
+func loopback(l net.Listener) bool { return l.Addr().(*net.TCPAddr).IP.IsLoopback() }
 
 // listen opens a port, and says which setting to change where it can't.
 func listen(address, key string) (net.Listener, error) {
