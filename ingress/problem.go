@@ -55,7 +55,7 @@ func appendProblem(b []byte, r refusal) []byte {
 	b = append(b, '"')
 	if r.RetryAfter > 0 {
 		b = append(b, `,"retry_after_ms":`...)
-		b = strconv.AppendInt(b, r.RetryAfter.Milliseconds(), 10)
+		b = strconv.AppendInt(b, int64((r.RetryAfter+time.Millisecond-1)/time.Millisecond), 10) // never too early
 	}
 	if !r.startsAt.IsZero() {
 		b = append(b, `,"starts_at":"`...)
