@@ -43,10 +43,14 @@ func PlainText(b []byte, most int) bool {
 		return false
 	}
 	for i := 0; i < len(b); {
-		r, size := rune(b[i]), 1
-		if r >= utf8.RuneSelf {
-			r, size = utf8.DecodeRune(b[i:])
+		if c := b[i]; c < utf8.RuneSelf { // nearly always
+			if c < ' ' || c == 0x7f {
+				return false
+			}
+			i++
+			continue
 		}
+		r, size := utf8.DecodeRune(b[i:])
 		if (r == utf8.RuneError && size == 1) || unicode.IsControl(r) {
 			return false
 		}

@@ -12,7 +12,7 @@ type metrics struct {
 	repeated        prometheus.Counter
 	carriedAgain    prometheus.Counter
 	inquiriesFailed prometheus.Counter
-	refused         map[sluice.Refusal]prometheus.Counter
+	refused         map[sluice.Refusal]*refusalForm
 	outcomes        map[sluice.State]prometheus.Counter
 }
 
@@ -38,11 +38,11 @@ func newMetrics(reg prometheus.Registerer, d *Door) *metrics {
 		repeated:        counter("repeated_total", "Requests that were repeats of a known order."),
 		carriedAgain:    counter("carried_again_total", "Orders handed to the queue once more."),
 		inquiriesFailed: counter("inquiries_failed_total", "Questions to the workers without an answer."),
-		refused:         make(map[sluice.Refusal]prometheus.Counter),
+		refused:         make(map[sluice.Refusal]*refusalForm),
 		outcomes:        make(map[sluice.State]prometheus.Counter),
 	}
 	for _, r := range sluice.Refusals() {
-		m.refused[r] = refused.WithLabelValues(string(r))
+		m.refused[r] = newRefusalForm(r, refused.WithLabelValues(string(r)))
 	}
 	for _, s := range []sluice.State{sluice.Held, sluice.Paid, sluice.Expired, sluice.Cancelled, sluice.Rejected, sluice.Failed} {
 		m.outcomes[s] = outcomes.WithLabelValues(string(s))

@@ -1,9 +1,11 @@
 package ingress
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"sluice"
@@ -22,37 +24,55 @@ type refusal struct {
 	startsAt time.Time
 }
 
+// refusalForm is what all problems with one refusal have in common, written once.
+type refusalForm struct {
+	status int
+	head   []byte // of the JSON object
+	tail   []byte
+	count  prometheus.Counter
+}
+
+func newRefusalForm(r sluice.Refusal, count prometheus.Counter) *refusalForm {
+	return &refusalForm{
+		status: r.Status(), count: count,
+		head: fmt.Appendf(nil, `{"type":"urn:sluice:refusal:%s","title":%q,"status":%d`, r, r.Title(), r.Status()),
+		tail: fmt.Appendf(nil, `,"reason":"%s"`, r),
+	}
+}
+
+// Names and values of headers that every answer has, in the form that needs no work.
+var (
+	headerCacheControl = []byte(fasthttp.HeaderCacheControl)
+	headerRetryAfter   = []byte(fasthttp.HeaderRetryAfter)
+	noStore            = []byte("no-store")
+)
+
 // refuse answers with a problem. It allocates nothing: under a rush most answers are refusals.
 func (d *Door) refuse(ctx *fasthttp.RequestCtx, r refusal) {
-	d.metrics.refused[r.Refusal].Inc()
-	ctx.Response.Header.SetContentType(contentProblem)
-	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
-	ctx.SetStatusCode(r.Refusal.Status())
+	form := d.metrics.refused[r.Refusal]
+	form.count.Inc()
+	h := &ctx.Response.Header
+	h.SetContentType(contentProblem)
+	h.SetCanonical(headerCacheControl, noStore)
+	ctx.SetStatusCode(form.status)
 	if r.Refusal == sluice.BadTicket {
-		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
+		h.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
 	}
 	if r.RetryAfter > 0 {
 		var digits [20]byte
 		whole := int64((r.RetryAfter + time.Second - 1) / time.Second)
-		ctx.Response.Header.SetBytesV(fasthttp.HeaderRetryAfter, strconv.AppendInt(digits[:0], whole, 10))
+		h.SetCanonical(headerRetryAfter, strconv.AppendInt(digits[:0], whole, 10))
 	}
-	ctx.Response.SwapBody(appendProblem(ctx.Response.SwapBody(nil)[:0], r))
+	ctx.Response.SwapBody(form.append(ctx.Response.SwapBody(nil)[:0], &r))
 }
 
-func appendProblem(b []byte, r refusal) []byte {
-	b = append(b, `{"type":"urn:sluice:refusal:`...)
-	b = append(b, r.Refusal...)
-	b = append(b, `","title":"`...)
-	b = append(b, r.Refusal.Title()...)
-	b = append(b, `","status":`...)
-	b = strconv.AppendInt(b, int64(r.Refusal.Status()), 10)
+func (f *refusalForm) append(b []byte, r *refusal) []byte {
+	b = append(b, f.head...)
 	if r.detail != "" {
 		b = append(b, `,"detail":`...)
 		b = appendText(b, r.detail)
 	}
-	b = append(b, `,"reason":"`...)
-	b = append(b, r.Refusal...)
-	b = append(b, '"')
+	b = append(b, f.tail...)
 	if r.RetryAfter > 0 {
 		b = append(b, `,"retry_after_ms":`...)
 		b = strconv.AppendInt(b, int64((r.RetryAfter+time.Millisecond-1)/time.Millisecond), 10) // never too early

@@ -174,7 +174,7 @@ func (d *Door) waitForNews(id sluice.OrderID, seen int64, until time.Time) bool 
 func (d *Door) answerOrder(ctx *fasthttp.RequestCtx, status int, v view) {
 	h := &ctx.Response.Header
 	h.SetContentType(contentAnswer)
-	h.Set(fasthttp.HeaderCacheControl, "no-store")
+	h.SetCanonical(headerCacheControl, noStore)
 	ctx.SetStatusCode(status)
 	if status == fasthttp.StatusAccepted {
 		var path [64]byte
