@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cast"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 )
@@ -109,11 +110,36 @@ func Load(fs *pflag.FlagSet) (Config, error) {
 	}
 	var c Config
 	for _, s := range settings {
-		if err := s.set(&c, strings.TrimSpace(v.GetString(s.key))); err != nil {
-			return Config{}, wrong("%s %q (from %s): %v", s.key, redacted(v.GetString(s.key)), source(v, fs, s.key), err)
+		value, err := textOf(v.Get(s.key), s.kind.many())
+		if err == nil {
+			err = s.set(&c, value)
+		}
+		if err != nil {
+			return Config{}, wrong("%s %q (from %s): %v", s.key, redacted(value), source(v, fs, s.key), err)
 		}
 	}
 	return c, nil
+}
+
+// textOf is a value as it would stand in a flag: where many are allowed a list of YAML has commas between its entries.
+func textOf(value any, many bool) (string, error) {
+	list, ok := value.([]any)
+	if !ok || !many {
+		text, err := cast.ToStringE(value)
+		if err != nil {
+			return fmt.Sprint(value), errors.New("want a single value")
+		}
+		return strings.TrimSpace(text), nil
+	}
+	entries := make([]string, len(list))
+	for i, entry := range list {
+		text, err := cast.ToStringE(entry)
+		if err != nil {
+			return fmt.Sprint(value), errors.New("want a list of single values")
+		}
+		entries[i] = text
+	}
+	return strings.Join(entries, ","), nil
 }
 
 // readFile reads the configuration file, if one is named or lies at its place.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,4 +136,31 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("%q gives %+v", text, c)
 		}
 	})
+}
+
+// A list may be written with commas anywhere, and as a list in the file.
+func TestLoad_ReadsNetworks(t *testing.T) {
+	want := "[10.0.0.0/8 2001:db8::/32 192.0.2.1/32]"
+	for _, c := range [][]string{
+		{"--trusted-proxies", "10.1.2.3/8, 2001:db8::1/32,192.0.2.1"},
+		{"--config", file(t, "trusted-proxies: [10.0.0.0/8, 2001:db8::/32, 192.0.2.1]\n")},
+		{"--config", file(t, "trusted-proxies:\n- 10.0.0.0/8\n- 2001:db8::/32\n- 192.0.2.1\n")},
+	} {
+		got, err := load(t, Keys(), c...)
+		if err != nil || fmt.Sprint(got.TrustedProxies) != want {
+			t.Errorf("%q: %v, %v; want %s", c, got.TrustedProxies, err, want)
+		}
+	}
+	for _, c := range [][]string{
+		{"--trusted-proxies", "10.0.0.0/33"},
+		{"--trusted-proxies", "proxy.example"},
+		{"--config", file(t, "trusted-proxies: {a: b}\n")},
+		{"--config", file(t, "trusted-proxies: [[10.0.0.0/8]]\n")},
+		{"--address-header", "X Forwarded"},
+		{"--identity", "none"},
+	} {
+		if _, err := load(t, Keys(), c...); err == nil || !strings.Contains(err.Error(), "want") {
+			t.Errorf("%q: %v", c, err)
+		}
+	}
 }

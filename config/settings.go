@@ -26,6 +26,9 @@ const (
 	kindBool     kind = "bool"
 )
 
+// many reports whether a value may be a list.
+func (k kind) many() bool { return k == kindNetworks }
+
 // setting is one key: its default, its meaning, and how its text becomes a field of Config.
 type setting struct {
 	key      string

@@ -249,6 +249,8 @@ func TestBadInput_IsToldClearly(t *testing.T) {
 		{append([]string{"up", "--data", t.TempDir(), "--id", "a b"}, away...), 2, []string{"id", `"a b"`, "a-z"}},
 		{append([]string{"up", "--data", t.TempDir(), "--admin-token-file", file}, away...), 2, []string{"admin-token-file", "at least 16"}},
 		{[]string{"up", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"}, 2, []string{"beyond loopback", "--admin-token-file"}},
+		{[]string{"up", "--data", t.TempDir(), "--listen", "0.0.0.0:0", "--admin", "127.0.0.1:0"}, 2, []string{"beyond loopback", "--identity ticket", "--trust-any-buyer"}},
+		{append([]string{"up", "--data", t.TempDir(), "--identity", "header"}, away...), 2, []string{"--trusted-proxies"}},
 		{append([]string{"up", "--data", t.TempDir(), "--store", "postgres://u:secret@h:notaport/db"}, away...), 2, []string{"store", "port"}},
 		{[]string{"ingress", "--data", t.TempDir(), "--listen", "127.0.0.1:0"}, 2, []string{"id-key", "all doors"}},
 		{[]string{"worker", "--data", t.TempDir(), "--admin", "127.0.0.1:0"}, 2, []string{"id-key", "all doors"}},
