@@ -66,6 +66,7 @@ func (j *Journal) Settle(statuses []sluice.Status) (*Commit, error) {
 	return j.collect(func(b *pebble.Batch) error {
 		for i := range statuses {
 			s := &statuses[i]
+			j.filter.add(s.Order) // before Pebble can show it
 			key := keyOf(outstandingPrefix, s.Order)
 			if err := b.Delete(key[:], nil); err != nil {
 				return err

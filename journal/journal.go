@@ -51,6 +51,8 @@ type Journal struct {
 	unsynced atomic.Int64 // len(settling), to look without the lock
 	ended    atomic.Bool  // closed, likewise
 
+	filter *filter // of settled orders
+
 	wake  chan struct{} // holds one token while next is not nil
 	stop  chan struct{}
 	wg    sync.WaitGroup
@@ -70,8 +72,12 @@ func Open(opts Options) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the journal in %s (is another sluice using it, may this user write there?): %w", opts.Dir, err)
 	}
-	j := &Journal{db: db, fs: fs, opts: opts, log: opts.Logger, settling: make(map[sluice.OrderID]*Commit), wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	j := &Journal{
+		db: db, fs: fs, opts: opts, log: opts.Logger, settling: make(map[sluice.OrderID]*Commit), filter: newFilter(filterBlocks),
+		wake: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
 	j.checkFloor()
+	j.wg.Go(j.fillFilter)
 	j.wg.Go(j.commitAll)
 	j.wg.Go(j.watchFloor)
 	return j, nil

@@ -12,6 +12,9 @@ import (
 
 // Settled answers what became of an order, as far as this journal was told; false where it was told nothing.
 func (j *Journal) Settled(id sluice.OrderID) (status sluice.Status, known bool, err error) {
+	if j.filter.missing(id) && !j.ended.Load() {
+		return status, false, nil
+	}
 	known, err = j.get(settledPrefix, id, func(b []byte) (err error) {
 		status, err = readStatus(id, b)
 		return err
