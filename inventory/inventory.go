@@ -69,6 +69,19 @@ type Store interface {
 	// Statuses answers the settled orders among ids, in no order; the unknown ones are left out.
 	Statuses(ctx context.Context, ids []sluice.OrderID) (sluice.Changes, error)
 
+	// Limits answers the present limits; the zero Limits where none were ever set. It is cheap enough to ask for with
+	// every poll of a door. The answer is shared with other callers, who only read it. A block that is over may still be
+	// among the blocks: the next change drops it.
+	Limits(ctx context.Context) (sluice.Limits, error)
+
+	// ChangeLimits has change alter a copy of the present limits, and answers them as they were written: valid, their
+	// Version one more than before, without the blocks whose Until has passed. Changes take turns, so that none loses
+	// another's. The error of change is passed on as it is, as is BadRequest where the limits are not valid then, and
+	// everything stays as it was. change must be quick and must not call the store; it may be called again, with the
+	// limits as they are by then, where the transaction has to be repeated. The limits are stored as one document: names
+	// that this version does not know are ignored, and are lost when it changes the limits.
+	ChangeLimits(ctx context.Context, change func(*sluice.Limits) error) (sluice.Limits, error)
+
 	// Audit reads the ledger of all sales in one snapshot and compares every counter with the orders behind it (P8).
 	Audit(ctx context.Context) (sluice.Audit, error)
 

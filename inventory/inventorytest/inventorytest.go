@@ -23,16 +23,21 @@ type Place struct {
 	Open func(ctx context.Context) (inventory.Store, error)
 	// SQL connects to the database behind the store's back: to look into it, and to plant faults.
 	SQL func() (*sql.DB, error)
+	// Old fills the place, while it is still empty, with what sluice had when the schema was in its first version: the
+	// sale "old" of 10 units and 2 more with 6 free, 2 held by the order 00000000-0000-8000-8000-000000000001 and 4 sold,
+	// a rejected order, a dead letter and a refund.
+	Old func(ctx context.Context) error
 }
 
 // Run tests the contract. place makes a fresh, empty place that lasts as long as its test.
 func Run(t *testing.T, place func(t testing.TB) Place) {
 	t.Helper()
-	for _, group := range [][]test{reserveTests, orderTests, saleTests, storeTests, raceTests, modelTests} {
+	for _, group := range [][]test{reserveTests, orderTests, saleTests, limitsTests, storeTests, raceTests, modelTests} {
 		for _, test := range group {
 			t.Run(test.name, func(t *testing.T) { test.run(newBench(t, place(t))) })
 		}
 	}
+	t.Run("AMigrationKeepsTheData", func(t *testing.T) { testMigration(&bench{TB: t, place: place(t)}) })
 }
 
 type test struct {

@@ -20,6 +20,7 @@ var saleTests = []test{
 			s.StartsAt, s.EndsAt, s.MaxAge = start, start.Add(time.Hour), sluice.Duration(90*time.Second)
 			s.CheckoutURL, s.OverAdmission, s.Paused = "https://shop.example/{order}", 2.25, true
 			s.PaymentWindow = 1
+			s.ReservedFor, s.ReservedShare = "members", 0.2
 			s.TopUps, s.Free, s.Held, s.Sold, s.Version = 1, 2, 3, 4, 5 // not the caller's to say
 		})
 		if created.Free != 10 || created.TopUps != 0 || created.Held != 0 || created.Sold != 0 || created.Version != 1 {
@@ -30,6 +31,7 @@ var saleTests = []test{
 			b.Errorf("read back: got %+v, %v, want %+v", c.Sales, err, created)
 		}
 	}},
+	{"EveryAnswerWithASaleTellsItsReservedShare", testReservedShare},
 	{"CreateSaleRefusesASecondAndAnInvalidOne", func(b *bench) {
 		b.sale("s", 10)
 		_, err := b.store.CreateSale(b.Context(), sluice.Sale{ID: "s", Stock: 99, PerUserLimit: 1, OverAdmission: 1})
@@ -215,13 +217,16 @@ var storeTests = []test{
 		_, expire := b.store.Expire(quiet(b), 1)
 		_, topup := b.store.TopUp(quiet(b), "s", 1)
 		_, sales := b.store.Sales(quiet(b))
+		_, limits := b.store.Limits(quiet(b))
+		_, change := b.store.ChangeLimits(quiet(b), block("a"))
 		_, audit := b.store.Audit(quiet(b))
-		for i, err := range []error{reserve, pay, cancel, expire, topup, sales, audit, b.store.Ping(quiet(b))} {
+		for i, err := range []error{reserve, pay, cancel, expire, topup, sales, limits, change, audit, b.store.Ping(quiet(b))} {
 			if !errors.Is(err, inventory.ErrUnavailable) {
 				b.Errorf("call %d: got %v, want ErrUnavailable", i, err)
 			}
 		}
 		b.wantUnits("s", 8, 2, 0)
+		b.wantLimits(sluice.Limits{})
 	}},
 	{"AClosedStoreIsUnavailable", func(b *bench) {
 		if err := b.store.Ping(b.Context()); err != nil {

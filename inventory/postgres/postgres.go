@@ -17,6 +17,7 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
+	"sluice"
 	"sluice/inventory"
 )
 
@@ -53,6 +54,7 @@ var parameters = map[string]string{
 // Store implements inventory.Store. Open makes it; it is safe for concurrent use.
 type Store struct {
 	pool   *pgxpool.Pool
+	limits atomic.Pointer[sluice.Limits] // the last that were read; never nil
 	closed atomic.Bool
 }
 
@@ -75,7 +77,9 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the PostgreSQL database %s: %w", place(config.ConnConfig), classify("connect", err))
 	}
-	return &Store{pool: pool}, nil
+	s := &Store{pool: pool}
+	s.limits.Store(&sluice.Limits{})
+	return s, nil
 }
 
 // place names a database without its password.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 
 	"sluice/internal/pgcluster"
 	"sluice/inventory"
@@ -22,7 +23,30 @@ func place(t testing.TB) inventorytest.Place {
 	return inventorytest.Place{
 		Open: func(ctx context.Context) (inventory.Store, error) { return postgres.Open(ctx, url) },
 		SQL:  func() (*sql.DB, error) { return sql.Open("pgx", url) },
+		Old:  func(ctx context.Context) error { return makeOld(ctx, url) },
 	}
+}
+
+// makeOld makes a database as it was when only the first migration existed.
+func makeOld(ctx context.Context, url string) error {
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		return err
+	}
+	defer db.Close() //nolint:errcheck // a test's own connection
+	data, err := os.ReadFile("testdata/version1.sql")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, os.DirFS("migrations"), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	if _, err := p.UpTo(ctx, 1); err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, string(data))
+	return err
 }
 
 func TestStore(t *testing.T) { inventorytest.Run(t, place) }

@@ -11,7 +11,7 @@ import (
 
 const (
 	saleColumns = "id, sku, stock, topups, free, held, sold, per_user_limit, starts_at, ends_at, payment_window, " +
-		"max_age, checkout_url, over_admission, paused, version"
+		"max_age, checkout_url, over_admission, paused, version, reserved_for, reserved_share"
 	orderColumns = "id, sale, buyer, state, reason, version, quantity, pay_by, settled_at, payment_ref"
 
 	selectSales  = "SELECT " + saleColumns + " FROM sales WHERE id = ANY ($1::text[]) ORDER BY id"
@@ -97,7 +97,8 @@ func queueUpdate(b *pgx.Batch, before, after []inventory.Stored) {
 func scanSale(row pgx.Row) (s sluice.Sale, err error) {
 	var starts, ends *time.Time
 	err = row.Scan(&s.ID, &s.SKU, &s.Stock, &s.TopUps, &s.Free, &s.Held, &s.Sold, &s.PerUserLimit, &starts, &ends,
-		(*int64)(&s.PaymentWindow), (*int64)(&s.MaxAge), &s.CheckoutURL, &s.OverAdmission, &s.Paused, &s.Version)
+		(*int64)(&s.PaymentWindow), (*int64)(&s.MaxAge), &s.CheckoutURL, &s.OverAdmission, &s.Paused, &s.Version,
+		&s.ReservedFor, &s.ReservedShare)
 	s.StartsAt, s.EndsAt = orZero(starts), orZero(ends)
 	return s, err //nolint:wrapcheck // the caller says what was being read
 }

@@ -18,13 +18,13 @@ func (s *Store) CreateSale(ctx context.Context, sale sluice.Sale) (sluice.Change
 		return sluice.Changes{}, err //nolint:wrapcheck // a *sluice.Error is the caller's answer as it is
 	}
 	const insert = "INSERT INTO sales (" + saleColumns + ") VALUES " +
-		"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING " +
+		"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) ON CONFLICT DO NOTHING " +
 		"RETURNING clock_timestamp()"
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	rows, err := s.pool.Query(ctx, insert, sale.ID, sale.SKU, sale.Stock, sale.TopUps, sale.Free, sale.Held, sale.Sold,
 		sale.PerUserLimit, orNull(sale.StartsAt), orNull(sale.EndsAt), int64(sale.PaymentWindow), int64(sale.MaxAge),
-		sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version)
+		sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version, sale.ReservedFor, sale.ReservedShare)
 	if err != nil {
 		return sluice.Changes{}, classify("create sale", err)
 	}

@@ -19,10 +19,10 @@ func (s *Store) CreateSale(ctx context.Context, sale sluice.Sale) (sluice.Change
 	c := sluice.Changes{Sales: []sluice.Sale{sale}}
 	err = s.transact(ctx, "create sale", func(t *tx) error {
 		c.Now = t.now
-		const insert = "INSERT INTO sales (" + saleColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
+		const insert = "INSERT INTO sales (" + saleColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
 		r, err := t.ExecContext(ctx, insert, sale.ID, sale.SKU, sale.Stock, sale.TopUps, sale.Free, sale.Held, sale.Sold,
 			sale.PerUserLimit, micros(sale.StartsAt), micros(sale.EndsAt), int64(sale.PaymentWindow), int64(sale.MaxAge),
-			sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version)
+			sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version, sale.ReservedFor, sale.ReservedShare)
 		if err != nil {
 			return fmt.Errorf("insert sale %s: %w", sale.ID, err)
 		}

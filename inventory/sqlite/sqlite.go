@@ -18,6 +18,7 @@ import (
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 
+	"sluice"
 	"sluice/inventory"
 )
 
@@ -38,6 +39,7 @@ type Store struct {
 	write  *sql.DB // one connection, every transaction BEGIN IMMEDIATE: what it reads stays true until it commits
 	read   *sql.DB // snapshots that neither wait for the writer nor hold it up
 	stmts  *statements
+	limits atomic.Pointer[sluice.Limits] // the last that were read; never nil
 	closed atomic.Bool
 }
 
@@ -53,6 +55,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	_, _ = sqlite.Fdatasync(true)
 
 	s := &Store{path: path}
+	s.limits.Store(&sluice.Limits{})
 	if err := s.open(ctx, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the SQLite database %s: %w", path, explain(err)), s.Close())
 	}

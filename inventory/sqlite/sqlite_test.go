@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pressly/goose/v3"
 	"go.uber.org/goleak"
 
 	"sluice/inventory"
@@ -28,7 +29,30 @@ func place(t testing.TB) inventorytest.Place {
 		SQL: func() (*sql.DB, error) {
 			return sql.Open("sqlite", "file:"+filepath.Join(dir, sqlite.FileName)+"?_pragma=busy_timeout(5000)")
 		},
+		Old: func(ctx context.Context) error { return makeOld(ctx, filepath.Join(dir, sqlite.FileName)) },
 	}
+}
+
+// makeOld makes a database as it was when only the first migration existed.
+func makeOld(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		return err
+	}
+	defer db.Close() //nolint:errcheck // a test's own connection
+	data, err := os.ReadFile("testdata/version1.sql")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations"), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	if _, err := p.UpTo(ctx, 1); err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, string(data))
+	return err
 }
 
 func TestStore(t *testing.T) { inventorytest.Run(t, place) }

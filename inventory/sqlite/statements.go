@@ -10,7 +10,7 @@ import (
 
 const (
 	saleColumns = "id, sku, stock, topups, free, held, sold, per_user_limit, starts_at, ends_at, payment_window, " +
-		"max_age, checkout_url, over_admission, paused, version"
+		"max_age, checkout_url, over_admission, paused, version, reserved_for, reserved_share"
 	orderColumns  = "id, sale, buyer, state, reason, version, quantity, pay_by, settled_at, payment_ref"
 	insertColumns = "id, sale, buyer, key, attempt, quantity, attributes, accepted_at, state, reason, version, pay_by, settled_at"
 

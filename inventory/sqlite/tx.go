@@ -158,7 +158,8 @@ type scanner interface{ Scan(dest ...any) error }
 func scanSale(row scanner) (s sluice.Sale, err error) {
 	var starts, ends sql.NullInt64
 	err = row.Scan(&s.ID, &s.SKU, &s.Stock, &s.TopUps, &s.Free, &s.Held, &s.Sold, &s.PerUserLimit, &starts, &ends,
-		&s.PaymentWindow, &s.MaxAge, &s.CheckoutURL, &s.OverAdmission, &s.Paused, &s.Version)
+		&s.PaymentWindow, &s.MaxAge, &s.CheckoutURL, &s.OverAdmission, &s.Paused, &s.Version,
+		&s.ReservedFor, &s.ReservedShare)
 	s.StartsAt, s.EndsAt = moment(starts), moment(ends)
 	return s, err //nolint:wrapcheck // the caller says what was being read
 }

@@ -1,0 +1,17 @@
+-- +goose Up
+ALTER TABLE sales ADD COLUMN reserved_for TEXT NOT NULL DEFAULT '';
+ALTER TABLE sales ADD COLUMN reserved_share REAL NOT NULL DEFAULT 0 CHECK (reserved_share >= 0 AND reserved_share < 1);
+
+-- What operators set while the service runs: one row, there from the start, so that there is always one to lock.
+CREATE TABLE limits (
+    id       INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    version  INTEGER NOT NULL,         -- as in the document; 0: never set
+    document TEXT    NOT NULL          -- JSON; names that a reader does not know are ignored
+) STRICT;
+
+INSERT INTO limits (id, version, document) VALUES (1, 0, '{}');
+
+-- +goose Down
+DROP TABLE limits;
+ALTER TABLE sales DROP COLUMN reserved_share;
+ALTER TABLE sales DROP COLUMN reserved_for;
