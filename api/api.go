@@ -12,12 +12,17 @@ const (
 	PathSales    = "/v1/sales"
 	PathOrders   = "/v1/orders"
 	PathAudit    = "/v1/audit"
+	PathLimits   = "/v1/limits"
+	PathBlocks   = "/v1/blocks"
 	PathFacts    = "/v1/doors/facts"
 	PathStatuses = "/v1/doors/statuses"
 )
 
 // ContentProblem is the media type of every error (RFC 9457).
 const ContentProblem = "application/problem+json"
+
+// ContentMergePatch is the media type of the body that changes limits (RFC 7396).
+const ContentMergePatch = "application/merge-patch+json"
 
 // Problem is an error as RFC 9457 has it, with the refusal as its reason.
 type Problem struct {
@@ -49,13 +54,15 @@ type NewSale struct {
 	MaxAge        sluice.Duration  `json:"max_age,omitzero"`
 	CheckoutURL   string           `json:"checkout_url,omitempty"`
 	OverAdmission *float64         `json:"over_admission,omitempty"`
+	ReservedFor   string           `json:"reserved_for,omitempty"`
+	ReservedShare float64          `json:"reserved_share,omitempty"`
 }
 
 // Sale fills in the defaults.
 func (n NewSale) Sale() sluice.Sale {
 	return sluice.Sale{
 		ID: n.ID, SKU: n.SKU, Stock: n.Stock, StartsAt: n.StartsAt, EndsAt: n.EndsAt, MaxAge: n.MaxAge,
-		CheckoutURL:   n.CheckoutURL,
+		CheckoutURL: n.CheckoutURL, ReservedFor: n.ReservedFor, ReservedShare: n.ReservedShare,
 		PerUserLimit:  or(n.PerUserLimit, sluice.DefaultPerUserLimit),
 		PaymentWindow: or(n.PaymentWindow, sluice.DefaultPaymentWindow),
 		OverAdmission: or(n.OverAdmission, sluice.DefaultOverAdmission),
@@ -87,14 +94,30 @@ const EndedSalesKept = 24 * time.Hour
 type Facts struct {
 	sluice.Changes
 	sluice.Pace
-	Limits *sluice.Limits `json:"limits,omitempty"` // where the door has another version of them
+	Limits *sluice.Limits `json:"limits,omitempty"` // nil: the door has the present ones
 }
 
 // Door is the body with which a door polls the facts.
 type Door struct {
-	Door          string `json:"door"`
-	Bound         int64  `json:"bound"`
-	LimitsVersion int64  `json:"limits_version,omitempty"` // that the door has; 0: none
+	Door  string `json:"door"`
+	Bound int64  `json:"bound"`
+
+	// LimitsVersion is of the limits that the door goes by; 0 where it has heard of none.
+	LimitsVersion int64 `json:"limits_version,omitempty"`
+}
+
+// NewBlock is the body that blocks a buyer or a network.
+type NewBlock struct {
+	User    string          `json:"user,omitempty"`
+	Network string          `json:"network,omitempty"` // such as 203.0.113.0/24; an address alone is that one, or its /64
+	For     sluice.Duration `json:"for,omitzero"`      // from now on; zero: until it is lifted
+	Note    string          `json:"note,omitempty"`
+}
+
+// BlockChange answers a call that blocked, or lifted a block.
+type BlockChange struct {
+	Version int64        `json:"version"` // of the limits that have it
+	Block   sluice.Block `json:"block"`
 }
 
 // Statuses is the body with which doors ask after orders.

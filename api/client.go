@@ -64,7 +64,35 @@ func (c *Client) Audit(ctx context.Context) (audit sluice.Audit, err error) {
 	return audit, c.do(ctx, http.MethodGet, PathAudit, nil, &audit)
 }
 
-// Facts reads what doors poll. A door says its name and its bound, so that each can know its share.
+// Limits reads what operators set.
+func (c *Client) Limits(ctx context.Context) (limits sluice.Limits, err error) {
+	return limits, c.do(ctx, http.MethodGet, PathLimits, nil, &limits)
+}
+
+// PatchLimits sets limits by their names in JSON. nil leaves doors what they were started with, and so does nil for one
+// door of bounds.
+func (c *Client) PatchLimits(ctx context.Context, patch map[string]any) (limits sluice.Limits, err error) {
+	return limits, c.do(ctx, http.MethodPatch, PathLimits, patch, &limits)
+}
+
+// AddBlock turns a buyer or a network away. A block of the same is replaced.
+func (c *Client) AddBlock(ctx context.Context, n NewBlock) (change BlockChange, err error) {
+	return change, c.do(ctx, http.MethodPost, PathBlocks, n, &change)
+}
+
+// LiftBlock lifts the block of a user or of a network; the other one is empty.
+func (c *Client) LiftBlock(ctx context.Context, user, network string) (change BlockChange, err error) {
+	q := url.Values{}
+	for name, value := range map[string]string{"user": user, "network": network} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return change, c.do(ctx, http.MethodDelete, PathBlocks+"?"+q.Encode(), nil, &change)
+}
+
+// Facts reads what doors poll. A door says its name and its bound, so that each can know its share, and which limits it
+// has, so that it hears of new ones only.
 func (c *Client) Facts(ctx context.Context, door Door) (facts Facts, err error) {
 	return facts, c.do(ctx, http.MethodPost, PathFacts, door, &facts)
 }

@@ -101,9 +101,26 @@ func (w *Worker) facts(ctx context.Context, _ string, in *api.Door) (api.Facts, 
 	pace := w.set
 	pace.Bounds = w.doors.heard(time.Now(), in.Door, in.Bound)
 	c, err := w.Store.Sales(ctx)
+	if err != nil {
+		return api.Facts{}, err
+	}
 	long := c.Now.Add(-api.EndedSalesKept)
 	c.Sales = slices.DeleteFunc(c.Sales, func(s sluice.Sale) bool { return !s.EndsAt.IsZero() && s.EndsAt.Before(long) })
-	return api.Facts{Changes: c, Pace: pace}, err
+	return api.Facts{Changes: c, Pace: pace, Limits: w.newLimits(ctx, in.LimitsVersion)}, nil
+}
+
+// newLimits answers the limits where a door has others. Limits that can't be read keep no facts from a door: it goes by
+// those that it has.
+func (w *Worker) newLimits(ctx context.Context, known int64) *sluice.Limits {
+	l, err := w.limits(ctx)
+	if err != nil {
+		w.complain.Do(func() { w.Logger.Error("the limits could not be read; doors go by those that they have", "error", err) })
+		return nil
+	}
+	if l.Version == known {
+		return nil
+	}
+	return &l
 }
 
 func (w *Worker) statuses(ctx context.Context, _ string, in *api.Statuses) (sluice.Changes, error) {

@@ -16,6 +16,8 @@ type metrics struct {
 	storeUp     prometheus.Gauge
 	buried      prometheus.Counter
 	unannounced prometheus.Counter
+	limits      prometheus.Gauge
+	blocks      prometheus.Gauge
 
 	down atomic.Bool // guards one log line for each time that the store goes away
 }
@@ -45,8 +47,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Namespace: namespace, Subsystem: subsystem, Name: "unannounced_total",
 			Help: "Messages to the doors that could not be handed to the queue; doors ask after those orders.",
 		}),
+		limits: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "limits_version",
+			Help: "Version of the limits that operators set, as this worker last read it.",
+		}),
+		blocks: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "blocks", Help: "Buyers and networks that operators turn away.",
+		}),
 	}
-	reg.MustRegister(m.settled, m.commits, m.batches, m.storeUp, m.buried, m.unannounced)
+	reg.MustRegister(m.settled, m.commits, m.batches, m.storeUp, m.buried, m.unannounced, m.limits, m.blocks)
 	return m
 }
 
@@ -61,6 +70,12 @@ func (m *metrics) moved(c sluice.Changes) {
 	for i := range c.Statuses {
 		m.settled.WithLabelValues(string(c.Statuses[i].State)).Inc()
 	}
+}
+
+// limited notes the present limits.
+func (m *metrics) limited(l sluice.Limits) {
+	m.limits.Set(float64(l.Version))
+	m.blocks.Set(float64(len(l.Blocks)))
 }
 
 // storeDown notes that the store is away, and reports whether that is news.

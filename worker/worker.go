@@ -25,11 +25,11 @@ import (
 
 // Config is what an operator decides about a worker.
 type Config struct {
-	NSQD        string // TCP address
-	DrainRate   int    // orders a second to settle; 0: as fast as the store
-	Batch       int    // most orders in one transaction
-	MaxAttempts int    // isolated failures of one order before it is a dead letter
-	Token       string // what operators and doors must present; empty: nothing
+	NSQD        string     // TCP address
+	DrainRate   int        // orders a second to settle; 0: as fast as the store
+	Batch       int        // most orders in one transaction
+	MaxAttempts int        // isolated failures of one order before it is a dead letter
+	Operators   []Operator // whose tokens operators and doors must present; none: nobody is asked
 }
 
 // DefaultConfig holds the defaults.

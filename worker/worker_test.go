@@ -40,6 +40,17 @@ type troubled struct {
 	poisoned string // a user whose orders the store chokes on
 	reserves [][]sluice.Order
 	slow     chan struct{} // Reserve waits for it, where it is not nil
+	noLimits bool          // the limits can't be read
+}
+
+func (s *troubled) Limits(ctx context.Context) (sluice.Limits, error) {
+	s.mu.Lock()
+	noLimits := s.noLimits
+	s.mu.Unlock()
+	if noLimits {
+		return sluice.Limits{}, errNoLimits
+	}
+	return s.Store.Limits(ctx)
 }
 
 func (s *troubled) Reserve(ctx context.Context, batch []sluice.Order) (sluice.Changes, error) {
@@ -79,6 +90,8 @@ type shop struct {
 	store    *troubled
 	url      string
 	keys     *sluice.IDKey
+	registry *prometheus.Registry
+	log      lines // what the worker logs
 	orders   *queue.Publisher
 	mu       sync.Mutex
 	outcomes map[sluice.OrderID]sluice.Status // as a door hears them
@@ -101,14 +114,14 @@ func newShop(t *testing.T, change func(*Config)) *shop {
 	must(t, err)
 	s := &shop{
 		t: t, store: &troubled{Store: store}, url: "http://" + l.Addr().String(), keys: keys,
-		outcomes: make(map[sluice.OrderID]sluice.Status),
+		outcomes: make(map[sluice.OrderID]sluice.Status), registry: prometheus.NewRegistry(),
 	}
 	cfg := DefaultConfig()
-	cfg.NSQD, cfg.Token, cfg.MaxAttempts = nsqd.Addr(), testToken, 2
+	cfg.NSQD, cfg.Operators, cfg.MaxAttempts = nsqd.Addr(), []Operator{{"tests", testToken}}, 2
 	if change != nil {
 		change(&cfg)
 	}
-	w, err := New(cfg, Parts{Store: s.store, Keys: keys, Listener: l, Logger: log, Registry: prometheus.NewRegistry()})
+	w, err := New(cfg, Parts{Store: s.store, Keys: keys, Listener: l, Logger: slog.New(slog.NewJSONHandler(&s.log, nil)), Registry: s.registry})
 	must(t, err)
 	s.orders, err = queue.NewPublisher(queue.PublisherConfig{Addr: nsqd.Addr(), Topic: queue.TopicOrders})
 	must(t, err)
@@ -460,7 +473,7 @@ func TestClient(t *testing.T) {
 		t.Errorf("TopUp = %+v, %v", sale, err)
 	}
 	facts, err := c.Facts(t.Context(), api.Door{Door: "north", Bound: 300})
-	if err != nil || len(facts.Sales) != 1 || facts.Now.IsZero() || facts.Pace != (sluice.Pace{Batch: 256, Bounds: 300}) {
+	if err != nil || len(facts.Sales) != 1 || facts.Now.IsZero() || facts.Pace != (sluice.Pace{Batch: 256, Bounds: 300}) || facts.Limits != nil {
 		t.Errorf("Facts = %+v, %v", facts, err)
 	}
 	if sale, err := c.EndSale(t.Context(), "demo"); err != nil || sale.EndsAt.IsZero() {

@@ -104,6 +104,8 @@ func saleCreateCommand() *cobra.Command {
 	f.DurationVar(&window, "payment-window", time.Duration(sluice.DefaultPaymentWindow), "how long units are held for payment; 0s: paid at once")
 	f.DurationVar(&maxAge, "max-age", 0, "longest wait in the queue before an order is stale; 0s: any")
 	f.StringVar(&n.CheckoutURL, "checkout-url", "", "where a buyer pays; {order} becomes the order's id")
+	f.StringVar(&n.ReservedFor, "reserved-for", "", "class of tickets that --reserved-share is kept for, such as members")
+	f.Float64Var(&n.ReservedShare, "reserved-share", 0, "share of each door's bound that is kept for --reserved-for, 0 to 0.9")
 	f.Float64Var(&over, "over-admission", sluice.DefaultOverAdmission, "units that orders may queue for, for each free unit")
 	cmd.PreRunE = func(c *cobra.Command, _ []string) error {
 		if !c.Flags().Changed("stock") {

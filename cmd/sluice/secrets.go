@@ -13,6 +13,7 @@ import (
 
 	"sluice"
 	"sluice/config"
+	"sluice/worker"
 )
 
 // loadIDKey reads the key of order ids. Without --id-key one is made in the data folder and kept there.
@@ -69,20 +70,76 @@ func makeIDKey(dir, file string) error {
 	return nil
 }
 
-// readToken reads the bearer token of the operations API; empty where none is set.
+// readToken reads the token that this process presents to the operations API: the first of the file; empty where none
+// is set.
 func readToken(cfg config.Config) (string, error) {
+	operators, err := readOperators(cfg)
+	if err != nil || len(operators) == 0 {
+		return "", err
+	}
+	return operators[0].Token, nil
+}
+
+const (
+	minToken     = 16  // characters
+	maxOperators = 100 // lines of a token file
+	maxOperator  = 64  // bytes of a name
+)
+
+// readOperators reads who may use the operations API, one NAME TOKEN a line. A file that holds a token alone has one
+// operator, whose name is "operator". No error tells a token.
+func readOperators(cfg config.Config) ([]worker.Operator, error) {
 	if cfg.TokenFile == "" {
-		return "", nil
+		return nil, nil
 	}
 	b, err := os.ReadFile(cfg.TokenFile)
 	if err != nil {
-		return "", fmt.Errorf("admin-token-file: %w", err)
+		return nil, fmt.Errorf("admin-token-file: %w", err)
 	}
-	token := strings.TrimSpace(string(b))
-	if len(token) < 16 {
-		return "", &usageError{fmt.Errorf("admin-token-file %s: the token has %d characters; want at least 16", cfg.TokenFile, len(token))}
+	operators, err := parseOperators(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("admin-token-file %s: %w", cfg.TokenFile, err)}
 	}
-	return token, nil
+	return operators, nil
+}
+
+func parseOperators(text string) ([]worker.Operator, error) {
+	if !strings.Contains(text, "\n") && len(strings.Fields(text)) != 2 {
+		return []worker.Operator{{Name: "operator", Token: text}}, checkToken(text)
+	}
+	var operators []worker.Operator
+	for n, line := range strings.Split(text, "\n") {
+		if n >= maxOperators {
+			return nil, fmt.Errorf("it has more than %d lines; want at most so many", maxOperators)
+		}
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		if len(fields) != 2 || !sluice.PlainText([]byte(fields[0]), maxOperator) {
+			return nil, fmt.Errorf("line %d: want NAME TOKEN, a name of at most %d bytes and its token, without spaces in either", n+1, maxOperator)
+		}
+		if err := checkToken(fields[1]); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n+1, err)
+		}
+		for _, o := range operators {
+			if o.Name == fields[0] {
+				return nil, fmt.Errorf("line %d: there is a %q already; want a name of its own for each token", n+1, o.Name)
+			}
+			if o.Token == fields[1] {
+				return nil, fmt.Errorf("line %d: it has the token of %q; want one of its own", n+1, o.Name)
+			}
+		}
+		operators = append(operators, worker.Operator{Name: fields[0], Token: fields[1]})
+	}
+	return operators, nil
+}
+
+func checkToken(token string) error {
+	if len(token) < minToken {
+		return fmt.Errorf("the token has %d characters; want at least %d", len(token), minToken)
+	}
+	return nil
 }
 
 func newRegistry() *prometheus.Registry {

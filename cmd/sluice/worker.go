@@ -81,7 +81,7 @@ func listen(address, key string) (net.Listener, error) {
 func workerPart(cfg config.Config, nsqd string, l net.Listener, registry *prometheus.Registry, log *slog.Logger) part {
 	log = log.With("part", "worker")
 	return part{"worker", func(ctx context.Context) error {
-		token, err := readToken(cfg)
+		operators, err := readOperators(cfg)
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
@@ -94,7 +94,7 @@ func workerPart(cfg config.Config, nsqd string, l net.Listener, registry *promet
 			return err
 		}
 		wc := worker.DefaultConfig()
-		wc.NSQD, wc.DrainRate, wc.Batch, wc.Token = nsqd, cfg.DrainRate, cfg.Batch, token
+		wc.NSQD, wc.DrainRate, wc.Batch, wc.Operators = nsqd, cfg.DrainRate, cfg.Batch, operators
 		w, err := worker.New(wc, worker.Parts{Store: store, Keys: keys, Listener: l, Logger: log, Registry: registry})
 		if err != nil {
 			return errors.Join(err, store.Close(), l.Close())
