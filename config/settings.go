@@ -51,7 +51,7 @@ var settings = []setting{
 	{"worker", kindAddress, "127.0.0.1:8081", "address of the worker's operations API", endpoint(func(c *Config) *string { return &c.Worker })},
 	{"id", kindName, "door-1", "this door's name; no two doors share one", required(func(c *Config) *string { return &c.ID })},
 	{"id-key", kindFile, "", "file with the key of order ids, that all doors and workers share; only up makes one itself, in its data folder", optional(func(c *Config) *string { return &c.IDKey })},
-	{"admin-token-file", kindFile, "", "file with the bearer token of the operations API, or with one NAME TOKEN a line; what this process itself asks it does with the first; needed beyond loopback", optional(func(c *Config) *string { return &c.TokenFile })},
+	{"admin-token-file", kindFile, "", "file with the bearer token of the operations API, or with one NAME TOKEN a line, of which sluice itself shows the first; needed beyond loopback", optional(func(c *Config) *string { return &c.TokenFile })},
 	{"bound", kindNumber, "10000", "most outstanding orders: of a door, its share; of nsqd, what its memory holds, the sum of the shares", number(1, maxOrders, func(c *Config) *int { return &c.Bound })},
 	{"identity", kindName, "open", "how a buyer is known: open (whoever the order says), header (whoever a trusted proxy says) or ticket (whoever a signed ticket says)", oneOf([]string{"open", "header", "ticket"}, func(c *Config) *string { return &c.Identity })},
 	{"trust-any-buyer", kindBool, "false", "with --identity open, listen beyond loopback all the same: anybody may order in anybody's name", boolean(func(c *Config) *bool { return &c.TrustAnyBuyer })},

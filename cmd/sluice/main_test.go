@@ -192,6 +192,8 @@ func TestSale_IsOperatedFromTheCommandLine(t *testing.T) {
 		{[]string{"sale", "create", "spring", "--stock", "10", "--payment-window", "5m"}, 0, `"payment_window": "5m0s"`},
 		{[]string{"sale", "create", "spring", "--stock", "10"}, 1, "sale-exists"},
 		{[]string{"sale", "create", "Spring", "--stock", "10"}, 2, "a letter or digit"},
+		{[]string{"sale", "create", "club", "--stock", "1", "--reserved-for", "members", "--reserved-share", "0.2"}, 0, `"reserved_share": 0.2`},
+		{[]string{"sale", "create", "summer", "--stock", "1", "--reserved-for", "members"}, 2, "want both or none"},
 		{[]string{"sale", "create", "summer"}, 2, "--stock is missing"},
 		{[]string{"sale", "create", "summer", "--stock", "1", "--starts-at", "soon"}, 2, "RFC 3339"},
 		{[]string{"sale", "topup", "spring", "5"}, 0, `"free": 15`},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"sluice"
 	"sluice/api"
@@ -21,10 +22,12 @@ const operatorTimeout = 5 * time.Minute
 
 // operatorCommand makes a verb that asks the operations API one thing.
 func operatorCommand(use, short, example string, args cobra.PositionalArgs, ask func(ctx context.Context, c *api.Client, args []string) error) *cobra.Command {
+	settings := pflag.NewFlagSet(use, pflag.ContinueOnError) // the verb's own flags may share a setting's name
+	config.Flags(settings, "admin", "admin-token-file")
 	cmd := &cobra.Command{
 		Use: use, Short: short, Example: example, Args: usageArgs(args),
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := config.Load(c.Flags())
+			cfg, err := config.Load(settings)
 			if err != nil {
 				return err
 			}
@@ -43,7 +46,7 @@ func operatorCommand(use, short, example string, args cobra.PositionalArgs, ask 
 			return err
 		},
 	}
-	config.Flags(cmd.Flags(), "admin", "admin-token-file")
+	cmd.Flags().AddFlagSet(settings)
 	cmd.Flags().SortFlags = false
 	return cmd
 }
