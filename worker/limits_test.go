@@ -355,13 +355,40 @@ func TestClient_SpeaksOfLimits(t *testing.T) {
 	if b, err := c.AddBlock(t.Context(), api.NewBlock{User: odd}); err != nil || b.Block.User != odd || b.Version != 2 {
 		t.Errorf("AddBlock = %+v, %v", b, err)
 	}
+	if l, err := c.PatchLimits(t.Context(), map[string]any{"connections": 9}); err != nil || len(l.Blocks) != 1 || *l.Connections != 9 || l.Version != 3 {
+		t.Errorf("PatchLimits beside a block = %+v, %v", l, err)
+	}
 	if l, err := c.Limits(t.Context()); err != nil || *l.MaxWait != sluice.Duration(time.Second) || l.Blocks[0].User != odd {
 		t.Errorf("Limits = %+v, %v", l, err)
 	}
-	if b, err := c.LiftBlock(t.Context(), odd, ""); err != nil || b.Block.User != odd || b.Version != 3 {
+	if b, err := c.LiftBlock(t.Context(), odd, ""); err != nil || b.Block.User != odd || b.Version != 4 {
 		t.Errorf("LiftBlock = %+v, %v", b, err)
 	}
 	if _, err := c.LiftBlock(t.Context(), "", "10.0.0.0/8"); sluice.RefusalOf(err) != sluice.NotFound {
 		t.Errorf("LiftBlock of what is not blocked = %v", err)
 	}
+}
+
+// Whatever a patch is, it is refused or applied; it neither panics, nor touches blocks and version, nor is it our fault.
+func FuzzMergeLimits(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"max_wait":"1s"}`, `{"bounds":{"a":null,"b":1e2}}`, `{"bounds":[]}`, `{"buyer_rate":1e400}`, `{"bounds":{"a":{"b":null}}}`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var patch map[string]json.RawMessage
+		if json.Unmarshal([]byte(text), &patch) != nil || checkPatch(patch) != nil {
+			t.Skip()
+		}
+		body, err := json.Marshal(patch)
+		must(t, err)
+		rate := 2.5
+		l := sluice.Limits{Version: 7, BuyerRate: &rate, Bounds: map[string]int64{"a": 1}, Blocks: []sluice.Block{{User: "u"}}}
+		before, blocks := l, l.Blocks
+		switch _, err := mergeLimits(&l, body); {
+		case err != nil && (sluice.RefusalOf(err) != sluice.BadRequest || !reflect.DeepEqual(l, before)):
+			t.Errorf("%s: %v, left %+v", text, err, l)
+		case err == nil && (l.Version != 7 || !reflect.DeepEqual(l.Blocks, blocks)):
+			t.Errorf("%s: made %+v", text, l)
+		}
+	})
 }
