@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // kind is how --help names a value.
@@ -149,10 +151,7 @@ func duration(least, most time.Duration, field func(*Config) *time.Duration) fun
 // headerName takes a field name of HTTP (RFC 9110 section 5.1).
 func headerName(field func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, text string) error {
-		odd := func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
-		}
-		if text == "" || strings.ContainsFunc(text, odd) {
+		if !httpguts.ValidHeaderFieldName(text) {
 			return errors.New("want the name of a header, such as X-Forwarded-For")
 		}
 		*field(c) = text

@@ -11,8 +11,6 @@ import (
 	"sluice"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // set has the operators' limits reach the door as they do: with the facts.
 func (s *stand) set(limits sluice.Limits) {
 	s.t.Helper()
@@ -36,13 +34,13 @@ func TestLimits_ChangeLiveAndBack(t *testing.T) {
 	s.set(sluice.Limits{Bounds: map[string]int64{"door": 0}}) // a door may be closed
 	s.want(s.buy("b"), 503, "queue-full")
 	s.want(s.buy("a"), 200, "queued") // a promise stays one
-	s.set(sluice.Limits{BuyerRate: ptr(0.001)})
+	s.set(sluice.Limits{BuyerRate: new(0.001)})
 	s.want(s.buy("e"), 202, "queued")
 	s.want(s.buy("e", "Idempotency-Key", "x"), 429, "rate-limited")
-	s.set(sluice.Limits{BuyerRate: ptr(0.0)})
+	s.set(sluice.Limits{BuyerRate: new(0.0)})
 	s.want(s.buy("e", "Idempotency-Key", "x"), 202, "queued")
 	s.want(s.buy("c"), 503, "queue-full") // the bound of the start again
-	s.set(sluice.Limits{Bounds: map[string]int64{"door": 1000}, AddressRate: ptr(0.001)})
+	s.set(sluice.Limits{Bounds: map[string]int64{"door": 1000}, AddressRate: new(0.001)})
 	s.want(s.buy("c"), 202, "queued")
 	s.want(s.buy("d"), 429, "rate-limited")
 	s.set(sluice.Limits{})

@@ -3,6 +3,7 @@ package limiter
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 )
 
 // Proxies are the networks whose word on a buyer's address is taken.
@@ -28,8 +29,8 @@ func (p Proxies) Client(peer netip.Addr, header [][]byte) netip.Addr {
 	if !p.Trust(client) {
 		return client
 	}
-	for i := len(header) - 1; i >= 0; i-- {
-		for rest := header[i]; len(rest) > 0; {
+	for _, line := range slices.Backward(header) {
+		for rest := line; len(rest) > 0; {
 			entry := rest
 			if comma := bytes.LastIndexByte(rest, ','); comma >= 0 {
 				entry, rest = rest[comma+1:], rest[:comma]
