@@ -36,6 +36,11 @@ type Config struct {
 	TrustAnyBuyer  bool   // listen beyond loopback with an open identity
 	IdentityHeader string // in which trusted proxies name the buyer
 	TrustedProxies []netip.Prefix
+	TicketKey      string        // file with the keys of buyers' tickets
+	TicketIssuer   string        // who issues tickets; empty: anyone with the key
+	TicketAudience string        // whom tickets are for; empty: anyone
+	TicketBuyer    string        // the claim that names the buyer
+	TicketCookie   string        // the cookie that may hold a ticket
 	AddressHeader  string        // in which trusted proxies list addresses
 	AddressRate    int           // requests a second of one address without an identity; 0: any
 	BuyerRate      int           // new orders a second of one buyer; 0: any

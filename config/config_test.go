@@ -38,7 +38,8 @@ func TestLoad_HasTheDefaultsOfTheContract(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Bound != 10_000 || c.MaxWait != 30*time.Second || c.Listen != "127.0.0.1:8080" || c.Admin != "127.0.0.1:8081" || c.Store != SQLite {
+	if c.Bound != 10_000 || c.MaxWait != 30*time.Second || c.Listen != "127.0.0.1:8080" || c.Admin != "127.0.0.1:8081" || c.Store != SQLite ||
+		c.TicketBuyer != "sub" || c.TicketCookie != "sluice_ticket" || c.TicketKey != "" {
 		t.Errorf("defaults: %+v", c)
 	}
 }
@@ -94,6 +95,8 @@ func TestLoad_SaysWhatIsWrongWhereItCameFromAndWhatIsAllowed(t *testing.T) {
 		{args: []string{"--log-format", "xml"}, want: []string{"log-format", "text, json"}},
 		{env: "SLUICE_DEMO", value: "perhaps", want: []string{"demo", "true or false"}},
 		{args: []string{"--data", ""}, want: []string{"data", "must not be empty"}},
+		{args: []string{"--ticket-cookie", "a;b"}, want: []string{"ticket-cookie", `"a;b"`, "1 to 64 letters"}},
+		{args: []string{"--ticket-buyer-claim", ""}, want: []string{"ticket-buyer-claim", "must not be empty"}},
 		{args: []string{"--config", "/does/not/exist.yaml"}, want: []string{"/does/not/exist.yaml"}},
 	} {
 		t.Run(strings.Join(append(c.args, c.env), " "), func(t *testing.T) {

@@ -54,6 +54,11 @@ var settings = []setting{
 	{"id", kindName, "door-1", "this door's name; no two doors share one", required(func(c *Config) *string { return &c.ID })},
 	{"id-key", kindFile, "", "file with the key of order ids, that all doors and workers share; only up makes one itself, in its data folder", optional(func(c *Config) *string { return &c.IDKey })},
 	{"admin-token-file", kindFile, "", "file with the bearer token of the operations API, or with one NAME TOKEN a line, of which sluice itself shows the first; needed beyond loopback", optional(func(c *Config) *string { return &c.TokenFile })},
+	{"ticket-key", kindFile, "", "file with the keys of buyers' tickets: PEM, a JWKS, or an HS256 secret", optional(func(c *Config) *string { return &c.TicketKey })},
+	{"ticket-issuer", kindName, "", "the issuer (iss) of tickets; empty: any", optional(func(c *Config) *string { return &c.TicketIssuer })},
+	{"ticket-audience", kindName, "", "the audience (aud) of tickets; empty: any", optional(func(c *Config) *string { return &c.TicketAudience })},
+	{"ticket-buyer-claim", kindName, "sub", "the claim of a ticket that names the buyer", required(func(c *Config) *string { return &c.TicketBuyer })},
+	{"ticket-cookie", kindName, "sluice_ticket", "the cookie that may hold a buyer's ticket", cookieName(func(c *Config) *string { return &c.TicketCookie })},
 	{"bound", kindNumber, "10000", "most outstanding orders: of a door, its share; of nsqd, what its memory holds, the sum of the shares", number(1, maxOrders, func(c *Config) *int { return &c.Bound })},
 	{"identity", kindName, "open", "how a buyer is known: open (whoever the order says), header (whoever a trusted proxy says) or ticket (whoever a signed ticket says)", oneOf([]string{"open", "header", "ticket"}, func(c *Config) *string { return &c.Identity })},
 	{"trust-any-buyer", kindBool, "false", "with --identity open, listen beyond loopback all the same: anybody may order in anybody's name", boolean(func(c *Config) *bool { return &c.TrustAnyBuyer })},
@@ -185,6 +190,18 @@ func boolean(field func(*Config) *bool) func(*Config, string) error {
 			return errors.New("want true or false")
 		}
 		*field(c) = b
+		return nil
+	}
+}
+
+// cookieName is a token (RFC 6265, section 4.1.1).
+func cookieName(field func(*Config) *string) func(*Config, string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	return func(c *Config, text string) error {
+		if text == "" || len(text) > 64 || strings.Trim(text, letters+"!#$%&'*+-.^_`|~") != "" {
+			return errors.New("want a cookie's name: 1 to 64 letters, digits and any of !#$%&'*+-.^_`|~")
+		}
+		*field(c) = text
 		return nil
 	}
 }

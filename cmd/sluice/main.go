@@ -65,7 +65,7 @@ func root() *cobra.Command {
 		return &usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(upCommand(), nsqdCommand(), workerCommand(), ingressCommand(), saleCommand(), auditCommand(),
+	cmd.AddCommand(upCommand(), nsqdCommand(), workerCommand(), ingressCommand(), saleCommand(), ticketCommand(), auditCommand(),
 		limitsCommand(), blockCommand(), unblockCommand())
 	return cmd
 }
