@@ -22,6 +22,7 @@ import (
 	"sluice/ingress"
 	"sluice/journal"
 	"sluice/queue"
+	"sluice/ticket"
 )
 
 func ingressCommand() *cobra.Command {
@@ -52,15 +53,19 @@ func ingressCommand() *cobra.Command {
 
 // doorKeys are the settings of a door, alone or within up.
 var doorKeys = []string{
-	"max-wait", "identity", "trust-any-buyer", "identity-header", "trusted-proxies", "address-header", "buyer-rate", "address-rate",
-	"max-connections", "disk-floor",
+	"max-wait", "buyer-rate", "address-rate", "max-connections", "disk-floor",
+	"identity", "trust-any-buyer", "identity-header", "trusted-proxies", "address-header",
+	"ticket-key", "ticket-issuer", "ticket-audience", "ticket-buyer-claim", "ticket-cookie",
 }
 
 // listenDoor listens for buyers. Beyond loopback a buyer must be known, unless the operator says in words that anybody may
 // order in anybody's name.
 func listenDoor(cfg config.Config) (net.Listener, error) {
-	if cfg.Identity == string(ingress.IdentityHeader) && len(cfg.TrustedProxies) == 0 {
+	switch {
+	case cfg.Identity == string(ingress.IdentityHeader) && len(cfg.TrustedProxies) == 0:
 		return nil, &usageError{errors.New("identity header: --trusted-proxies is missing: whose word on the buyer counts?")}
+	case cfg.Identity == string(ingress.IdentityTicket) && cfg.TicketKey == "":
+		return nil, &usageError{errors.New("identity ticket: --ticket-key is missing: by which keys does the shop sign? (sluice ticket key makes a pair)")}
 	}
 	l, err := listen(cfg.Listen, "listen")
 	if err != nil {
@@ -93,6 +98,7 @@ type doorParts struct {
 	journal *journal.Journal
 	carrier *queue.Carrier
 	worker  *api.Client
+	tickets *ticket.Verifier // nil: buyers have none
 	door    *ingress.Door
 }
 
@@ -126,6 +132,11 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 		return nil, err
 	}
 	p := &doorParts{worker: api.NewClient(workerAddr, token)}
+	if cfg.Identity == string(ingress.IdentityTicket) {
+		if p.tickets, err = openTickets(cfg, log); err != nil {
+			return nil, err
+		}
+	}
 	p.journal, err = journal.Open(journal.Options{
 		Dir: inData(cfg, "journal"), MinFreeBytes: uint64(cfg.DiskFloor) << 20, Logger: log,
 		Fatal: func(err error) {
@@ -145,7 +156,7 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 		return nil, errors.Join(err, p.journal.Close())
 	}
 	p.door, err = ingress.New(doorConfig(cfg), ingress.Parts{
-		Keys: keys, Journal: p.journal, Carrier: p.carrier, Truth: p.worker, Logger: log, Metrics: registry,
+		Keys: keys, Journal: p.journal, Carrier: p.carrier, Truth: p.worker, Tickets: p.tickets, Logger: log, Metrics: registry,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.carrier.Stop(context.Background()), p.journal.Close())
@@ -153,10 +164,22 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 	return p, nil
 }
 
+// openTickets reads the keys of buyers' tickets.
+func openTickets(cfg config.Config, log *slog.Logger) (*ticket.Verifier, error) {
+	v, err := ticket.Open(ticket.Config{
+		KeyFile: cfg.TicketKey, Issuer: cfg.TicketIssuer, Audience: cfg.TicketAudience, BuyerClaim: cfg.TicketBuyer,
+	}, log)
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("ticket-key: %w", err)}
+	}
+	return v, nil
+}
+
 func doorConfig(cfg config.Config) ingress.Config {
 	dc := ingress.DefaultConfig()
 	dc.Name, dc.Bound, dc.MaxWait, dc.MaxConnections = cfg.ID, int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg)
 	dc.Identity, dc.IdentityHeader = ingress.Identity(cfg.Identity), cfg.IdentityHeader
+	dc.TicketCookie = cfg.TicketCookie
 	dc.Proxies, dc.AddressHeader = cfg.TrustedProxies, cfg.AddressHeader
 	dc.BuyerRate, dc.AddressRate = ingress.RateOf(float64(cfg.BuyerRate)), ingress.RateOf(float64(cfg.AddressRate))
 	return dc
@@ -180,6 +203,9 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 		p.door.Run(background)
 	})
 	wg.Go(func() { noticeGaps(background, consumer, p.door) })
+	if p.tickets != nil {
+		wg.Go(func() { p.tickets.Follow(background) })
+	}
 
 	server := p.door.Server()
 	failed := make(chan error, 1)

@@ -253,7 +253,9 @@ func TestBadInput_IsToldClearly(t *testing.T) {
 		{[]string{"up", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"}, 2, []string{"beyond loopback", "--admin-token-file"}},
 		{[]string{"up", "--data", t.TempDir(), "--listen", "0.0.0.0:0", "--admin", "127.0.0.1:0"}, 2, []string{"beyond loopback", "--identity ticket", "--trust-any-buyer"}},
 		{append([]string{"up", "--data", t.TempDir(), "--identity", "header"}, away...), 2, []string{"--trusted-proxies"}},
-		{append([]string{"up", "--data", t.TempDir(), "--store", "postgres://u:secret@h:notaport/db"}, away...), 2, []string{"store", "port"}},
+		{append([]string{"up", "--data", t.TempDir(), "--identity", "ticket"}, away...), 2, []string{"--ticket-key", "sluice ticket key"}},
+		{append([]string{"up", "--data", t.TempDir(), "--identity", "ticket", "--ticket-key", file}, away...), 2, []string{"ticket-key", file}},
+		{append([]string{"up", "--data", t.TempDir(), "--store", "postgres://u:hunter2@h:notaport/db"}, away...), 2, []string{"store", "port"}},
 		{[]string{"ingress", "--data", t.TempDir(), "--listen", "127.0.0.1:0"}, 2, []string{"id-key", "all doors"}},
 		{[]string{"worker", "--data", t.TempDir(), "--admin", "127.0.0.1:0"}, 2, []string{"id-key", "all doors"}},
 		{[]string{"audit", "--admin", "127.0.0.1:1"}, 1, []string{"127.0.0.1:1", "refused"}},
@@ -270,7 +272,7 @@ func TestBadInput_IsToldClearly(t *testing.T) {
 					t.Errorf("it does not say %q but %s", want, p.said())
 				}
 			}
-			if strings.Contains(p.said(), "secret") {
+			if strings.Contains(p.said(), "hunter2") {
 				t.Errorf("a password is told: %s", p.said())
 			}
 			if strings.Contains(p.said(), "goroutine ") {
