@@ -52,6 +52,8 @@ type Config struct {
 	Demo           bool          // create the sale "demo"
 	LogFormat      string        // "text" or "json"
 	LogVerbose     bool          // log debug events too
+
+	AddressConnections int // most of one address at once; 0: a quarter of MaxConnections
 }
 
 // Error says what is wrong with a setting. Such errors are usage errors.

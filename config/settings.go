@@ -67,6 +67,7 @@ var settings = []setting{
 	{"address-header", kindName, "X-Forwarded-For", "header in which trusted proxies list addresses, the nearest last", headerName(func(c *Config) *string { return &c.AddressHeader })},
 	{"address-rate", kindNumber, "0", "requests a second of one address (IPv6: of a /64) without an identity, twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.AddressRate })},
 	{"max-connections", kindNumber, "0", "most connections of buyers at once; 0: what the limit of open files leaves", number(0, 1_000_000, func(c *Config) *int { return &c.MaxConnections })},
+	{"address-connections", kindNumber, "0", "most connections of one address at once; 0: a quarter of max-connections", number(0, 1_000_000, func(c *Config) *int { return &c.AddressConnections })},
 	{"buyer-rate", kindNumber, "10", "new orders a second that one buyer may ask for, twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.BuyerRate })},
 	{"max-wait", kindDuration, "30s", "longest wait in the queue to admit for; 0s: any", duration(0, time.Hour, func(c *Config) *time.Duration { return &c.MaxWait })},
 	{"drain-rate", kindNumber, "0", "orders a second to settle; 0: as fast as the store", number(0, 1_000_000, func(c *Config) *int { return &c.DrainRate })},

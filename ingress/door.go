@@ -71,25 +71,26 @@ func DefaultConfig() Config {
 		Bound: 10_000, MaxWait: 30 * time.Second, Answer: 2 * time.Second,
 		Identity: IdentityOpen, IdentityHeader: "Sluice-User", TicketCookie: "sluice_ticket", AddressHeader: fasthttp.HeaderXForwardedFor,
 		BuyerRate: RateOf(10), Callers: 1 << 20,
-		MaxWaiting: 50_000, MaxConnections: 10_000, Retention: 24 * time.Hour,
+		MaxWaiting: 50_000, MaxConnections: 10_000, AddressConnections: 2500, Retention: 24 * time.Hour,
 	}
 }
 
-// Parts are what a door is made of. All are required but Tickets, where the identity is none, and Connections.
+// Parts are what a door is made of. All are required, Tickets where they are the identity.
 type Parts struct {
-	Keys        *sluice.IDKey
-	Journal     *journal.Journal
-	Carrier     Carrier
-	Truth       Truth
-	Tickets     Tickets
-	Connections interface{ SetLimits(all, perAddress int) } // bounds connections, in all and of one address (0: any)
-	Logger      *slog.Logger
-	Metrics     prometheus.Registerer
+	Keys    *sluice.IDKey
+	Journal *journal.Journal
+	Carrier Carrier
+	Truth   Truth
+	Tickets Tickets
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
 }
 
 // Door admits orders and knows what became of them. Make one with New, give it time with Run.
 type Door struct {
 	Parts
+	Connections *Connections // put it in front of the listener
+
 	cfg     Config
 	credits *limiter.Credits[*outstanding]
 	common  limiter.Pool // the credits that count in no sale's reserved share
@@ -119,8 +120,11 @@ type Door struct {
 // New makes a door and restores what its journal says is outstanding.
 func New(cfg Config, parts Parts) (*Door, error) {
 	d := &Door{
-		Parts:     parts,
-		cfg:       cfg,
+		Parts: parts,
+		cfg:   cfg,
+
+		Connections: NewConnections(cfg.MaxConnections, cfg.AddressConnections, cfg.Proxies.Trust),
+
 		credits:   limiter.NewCredits[*outstanding](),
 		began:     time.Now(),
 		seed:      maphash.MakeSeed(),

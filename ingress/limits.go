@@ -61,9 +61,7 @@ func (d *Door) SetLimits(set *sluice.Limits) {
 	l := limitsOf(&d.cfg, set)
 	d.limits.Store(l)
 	d.rebound()
-	if d.Connections != nil {
-		d.Connections.SetLimits(l.connections, l.addressConnections)
-	}
+	d.Connections.SetLimits(l.connections, l.addressConnections)
 	d.Logger.Info("limits in force", "version", l.version, "bound", l.bound, "max_wait", l.maxWait, "buyer_rate", l.buyerRate.PerSecond,
 		"address_rate", l.addressRate.PerSecond, "connections", l.connections, "address_connections", l.addressConnections, "blocks", l.blocked)
 }

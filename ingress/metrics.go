@@ -57,6 +57,7 @@ func newMetrics(reg prometheus.Registerer, d *Door) *metrics {
 	gauge("address_connections_limit", "The most connections of one address at once; 0: any.", func() float64 { return float64(d.limits.Load().addressConnections) })
 	gauge("blocks", "Buyers and networks that are turned away.", func() float64 { return float64(d.limits.Load().blocked) })
 	gauge("limits_version", "Version of the operators' limits; 0: none were set.", func() float64 { return float64(d.limits.Load().version) })
+	d.Connections.register(reg)
 	gauge("drain_rate", "Orders a second that leave the queue, as this door estimates it; 0 unknown.", d.drainRate)
 	return m
 }

@@ -60,11 +60,13 @@ func (d *Door) refuse(ctx *fasthttp.RequestCtx, r refusal) {
 	}
 	if r.RetryAfter > 0 {
 		var digits [20]byte
-		whole := int64((r.RetryAfter + time.Second - 1) / time.Second)
-		h.SetCanonical(headerRetryAfter, strconv.AppendInt(digits[:0], whole, 10))
+		h.SetCanonical(headerRetryAfter, strconv.AppendInt(digits[:0], wholeSeconds(r.RetryAfter), 10))
 	}
 	ctx.Response.SwapBody(form.append(ctx.Response.SwapBody(nil)[:0], &r))
 }
+
+// wholeSeconds rounds up: nobody comes back too early.
+func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 func (f *refusalForm) append(b []byte, r *refusal) []byte {
 	b = append(b, f.head...)

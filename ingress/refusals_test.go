@@ -9,9 +9,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/valyala/fasthttp"
 
 	"sluice"
 	"sluice/limiter"
@@ -20,25 +21,7 @@ import (
 // serve serves the door over a real socket until the test ends.
 func (s *stand) serve(readTimeout time.Duration) string {
 	s.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a listener on loopback does not wait
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	server := s.Server()
-	server.ReadTimeout = readTimeout
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := server.Serve(l); err != nil {
-			s.t.Error(err)
-		}
-	})
-	s.t.Cleanup(func() {
-		if err := server.Shutdown(); err != nil {
-			s.t.Error(err)
-		}
-		wg.Wait()
-	})
-	return l.Addr().String()
+	return s.serveOn(s.Connections.Listen(loopback(s.t), false), func(server *fasthttp.Server) { server.ReadTimeout = readTimeout })
 }
 
 // heard is an answer without its connection.

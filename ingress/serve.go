@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"runtime/debug"
 	"time"
 
@@ -19,9 +18,10 @@ import (
 // Limits of a connection. A buyer who needs more is not a buyer.
 const (
 	readTimeout  = 10 * time.Second
-	writeTimeout = maxWait + 10*time.Second // a long poll answers late
+	writeTimeout = 10 * time.Second // of one answer, once it is there
 	idleTimeout  = 75 * time.Second
 	headerBytes  = 8 << 10
+	mostRequests = 10_000 // then a connection ends: buyers behind it spread over the doors again
 )
 
 // Server is the fasthttp server of this door.
@@ -30,16 +30,34 @@ func (d *Door) Server() *fasthttp.Server {
 		Name:                  "sluice",
 		Handler:               d.Handle,
 		ErrorHandler:          d.unreadable,
+		ExpectHandler:         expect,
 		ReadTimeout:           readTimeout,
 		WriteTimeout:          writeTimeout,
 		IdleTimeout:           idleTimeout,
 		ReadBufferSize:        headerBytes,
 		MaxRequestBodySize:    maxBodyBytes,
-		Concurrency:           d.cfg.MaxConnections,
+		MaxRequestsPerConn:    mostRequests,
+		Concurrency:           sluice.MaxBound, // Connections has the limits, and they change while the server runs
 		CloseOnShutdown:       true,
 		NoDefaultContentType:  true,
 		SecureErrorLogMessage: true,
 		Logger:                quiet{d.Logger},
+
+		DisablePreParseMultipartForm: true, // no order comes in a form
+	}
+}
+
+// expect has every body sent that a client asks about first.
+func expect(ctx *fasthttp.RequestCtx) int {
+	renewWriteDeadline(ctx)
+	return fasthttp.StatusContinue
+}
+
+// renewWriteDeadline is for what fasthttp writes before or without a call of the handler: the deadline in force is that of
+// the answer before, and may be long past.
+func renewWriteDeadline(ctx *fasthttp.RequestCtx) {
+	if c := ctx.Conn(); c != nil {
+		_ = c.SetWriteDeadline(time.Now().Add(writeTimeout)) // where it fails, so does what is written next
 	}
 }
 
@@ -59,6 +77,10 @@ var (
 // Handle answers one request. A request that makes it panic, a defect, must not end the door for everybody.
 func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 	defer d.survive(ctx)
+	if wrong := malformed(ctx); wrong != "" {
+		d.refuseMalformed(ctx, wrong)
+		return
+	}
 	if d.blocked(ctx) {
 		return
 	}
@@ -156,15 +178,22 @@ func (d *Door) showSale(ctx *fasthttp.RequestCtx, sale []byte) {
 
 // unreadable answers a request that fasthttp could not read: too large, too slow or not HTTP.
 func (d *Door) unreadable(ctx *fasthttp.RequestCtx, err error) {
+	renewWriteDeadline(ctx)
 	r := sluice.Refuse(sluice.BadRequest, "this is not an HTTP request that can be understood")
 	if _, small := errors.AsType[*fasthttp.ErrSmallBuffer](err); small {
 		r = sluice.Refuse(sluice.TooLarge, "the header is over %d bytes", headerBytes)
 	} else if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		r = sluice.Refuse(sluice.TooLarge, "the body is over %d bytes", maxBodyBytes)
-	} else if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+	} else if e, ok := errors.AsType[timeout](err); ok && e.Timeout() {
 		r = sluice.Refuse(sluice.TooSlowRequest, "the request did not arrive within %v", readTimeout)
 	}
 	d.refuseError(ctx, r)
+}
+
+// timeout is net.Error without what is deprecated in it: fasthttp's own has only this.
+type timeout interface {
+	error
+	Timeout() bool
 }
 
 // appendText appends s as a JSON string.

@@ -53,7 +53,7 @@ func ingressCommand() *cobra.Command {
 
 // doorKeys are the settings of a door, alone or within up.
 var doorKeys = []string{
-	"max-wait", "buyer-rate", "address-rate", "max-connections", "disk-floor",
+	"max-wait", "buyer-rate", "address-rate", "max-connections", "address-connections", "disk-floor",
 	"identity", "trust-any-buyer", "identity-header", "trusted-proxies", "address-header",
 	"ticket-key", "ticket-issuer", "ticket-audience", "ticket-buyer-claim", "ticket-cookie",
 }
@@ -178,6 +178,7 @@ func openTickets(cfg config.Config, log *slog.Logger) (*ticket.Verifier, error) 
 func doorConfig(cfg config.Config) ingress.Config {
 	dc := ingress.DefaultConfig()
 	dc.Name, dc.Bound, dc.MaxWait, dc.MaxConnections = cfg.ID, int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg)
+	dc.AddressConnections = addressConnections(cfg)
 	dc.Identity, dc.IdentityHeader = ingress.Identity(cfg.Identity), cfg.IdentityHeader
 	dc.TicketCookie = cfg.TicketCookie
 	dc.Proxies, dc.AddressHeader = cfg.TrustedProxies, cfg.AddressHeader
@@ -209,7 +210,7 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 
 	server := p.door.Server()
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(patientListener{l}) }()
+	go func() { failed <- server.Serve(p.door.Connections.Listen(patientListener{l}, false)) }()
 	select {
 	case err = <-failed:
 		p.door.Close()
