@@ -110,6 +110,12 @@ func TestSlow_ClientsAreCutOff(t *testing.T) {
 			between(t, "dripping", drip(t, c, strings.Repeat("X: y\r\n", 1000)), shortRead, shortRead+slack)
 			hears(t, r, 408, sluice.TooSlowRequest)
 		},
+		"chunks and no end": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+			t.Helper()
+			_, _ = io.WriteString(c, inChunks+"d\r\n"+anOrder+"\r\n0\r\n")
+			hears(t, r, 408, sluice.TooSlowRequest)
+			ends(t, r)
+		},
 		"a length and no body": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
 			t.Helper()
 			_, _ = io.WriteString(c, placing+"Content-Length: 13\r\n\r\n")
@@ -179,11 +185,17 @@ func TestSlow_ClientsAreCutOff(t *testing.T) {
 	}
 }
 
+func TestServer_HasTheLimitsOfTheContract(t *testing.T) {
+	s := newStand(t, testConfig(), nil).Server()
+	if s.ReadTimeout != 10*time.Second || s.WriteTimeout != 10*time.Second || s.IdleTimeout != 75*time.Second ||
+		s.ReadBufferSize != 8192 || s.MaxRequestBodySize != 8192 || s.MaxRequestsPerConn != 10_000 {
+		t.Errorf("read %v, write %v, idle %v, header %d, body %d, requests %d; want 10s, 10s, 1m15s, 8192, 8192, 10000",
+			s.ReadTimeout, s.WriteTimeout, s.IdleTimeout, s.ReadBufferSize, s.MaxRequestBodySize, s.MaxRequestsPerConn)
+	}
+}
+
 func TestConnection_EndsAfterItsRequests(t *testing.T) {
 	s := newStand(t, testConfig(), nil, sale("demo", nil))
-	if n := s.Server().MaxRequestsPerConn; n != mostRequests {
-		t.Errorf("a connection may have %d requests, want %d", n, mostRequests)
-	}
 	address := s.serveOn(s.Connections.Listen(loopback(t), false), func(server *fasthttp.Server) { server.MaxRequestsPerConn = 3 })
 	answers, closed := converse(t, address, strings.Repeat(getting+"\r\n", 5), 5*time.Second)
 	if len(answers) != 3 || !closed {
