@@ -94,7 +94,7 @@ func (c *Connections) key(remote net.Addr) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	a := tcp.AddrPort().Addr()
+	a := tcp.AddrPort().Addr().Unmap()
 	if c.trusted != nil && c.trusted(a) {
 		return netip.Addr{}
 	}

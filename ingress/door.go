@@ -94,6 +94,7 @@ type Door struct {
 	cfg     Config
 	credits *limiter.Credits[*outstanding]
 	common  limiter.Pool // the credits that count in no sale's reserved share
+	returns limiter.Returns
 	board   board
 	waiting waitingRoom
 	ask     inquiries

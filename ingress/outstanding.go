@@ -49,11 +49,15 @@ func (d *Door) position(o *outstanding) int64 {
 // assumedRate is what a database settles one by one on a hot row: a first guess, before the drain has been seen.
 const assumedRate = 1000
 
+// likelyRate is how many orders are likely to leave the queue in a second.
+func (d *Door) likelyRate() float64 {
+	if rate := d.drainRate(); rate > 0 {
+		return rate
+	}
+	return assumedRate
+}
+
 // eta is how long an order at this position is likely to wait.
 func (d *Door) eta(position int64) time.Duration {
-	rate := d.drainRate()
-	if rate <= 0 {
-		rate = assumedRate
-	}
-	return time.Duration(float64(position) / rate * float64(time.Second))
+	return time.Duration(float64(position) / d.likelyRate() * float64(time.Second))
 }

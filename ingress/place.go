@@ -288,7 +288,7 @@ func (d *Door) refuseFull(ctx *fasthttp.RequestCtx, bound int64) {
 	}
 	d.refuse(ctx, refusal{Verdict: sluice.Verdict{
 		Refusal:    reason,
-		RetryAfter: d.jitter(limiter.RetryWhenFull(d.credits.Outstanding(), d.drainRate())),
+		RetryAfter: d.jitter(d.returns.After(time.Since(d.began), d.credits.Outstanding(), bound, d.likelyRate())),
 	}})
 }
 

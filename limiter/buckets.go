@@ -55,7 +55,7 @@ func (b *Buckets) Take(now time.Duration, caller uint64, rate Rate) (wait time.D
 	s := &b.shards[caller%bucketShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.find(caller, int64(now))
+	c := s.find(caller)
 	full, wait := spend(int64(now), c.full, rate)
 	if wait > 0 {
 		return wait
@@ -77,13 +77,13 @@ func spend(now, full int64, rate Rate) (newFull int64, wait time.Duration) {
 	return newFull, 0
 }
 
-// find answers the caller's cell, or the one to take for it: an idle one, else the one that is idle next.
-func (s *bucketShard) find(caller uint64, now int64) *cell {
+// find answers the caller's cell, or the one to take for it: the one that has been idle for longest, else will be next.
+func (s *bucketShard) find(caller uint64) *cell {
 	set := int(caller / bucketShards % uint64(len(s.cells)/bucketWays))
 	ways := s.cells[set*bucketWays : (set+1)*bucketWays]
 	best := &ways[0]
 	for i := range ways {
-		if ways[i].caller == caller && ways[i].full > now {
+		if ways[i].caller == caller { // also an idle one: a second cell would be a second bucket for who read the clock earlier
 			return &ways[i]
 		}
 		if ways[i].full < best.full {

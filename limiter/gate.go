@@ -40,14 +40,3 @@ func EffectiveBound(bound, floor int64, rate float64, maxWait time.Duration) int
 func Jitter(d time.Duration, random float64) time.Duration {
 	return d + time.Duration(random*float64(d)/2)
 }
-
-// RetryWhenFull is how soon a full queue is likely to have room: the time in which a tenth of it drains, between half a
-// second and the longest wait that is reasonable to ask for.
-func RetryWhenFull(outstanding int64, rate float64) time.Duration {
-	const least, most = 500 * time.Millisecond, 30 * time.Second
-	if rate <= 0 {
-		return time.Second
-	}
-	d := time.Duration(float64(outstanding) / 10 / rate * float64(time.Second))
-	return min(max(d, least), most)
-}

@@ -83,6 +83,85 @@ func TestCredits_NothingReturnsTwice(t *testing.T) {
 	}
 }
 
+// P4 with a bound that moves: no credit is granted at or above the bound in force, restored ones count, and when all is
+// quiet the count is the members.
+func TestCredits_HoldABoundThatMovesUnderRace(t *testing.T) {
+	const highest, restored, goroutines, rounds = 120, 20, 16, 2000
+	c := NewCredits[int]()
+	for n := range restored {
+		c.Restore(id(1_000_000+n), n)
+	}
+	var granted, returned atomic.Int64
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Go(func() {
+			for round := range rounds {
+				bound := int64(20 + (g*31+round)%(highest-20+1))
+				n := id((g*rounds + round*7) % 300)
+				switch _, taken, err := c.Take(n, bound, entry); {
+				case err != nil:
+					t.Error(err)
+				case taken == Granted:
+					granted.Add(1)
+				}
+				if out := c.Outstanding(); out > highest {
+					t.Errorf("%d outstanding, and the bound was never above %d", out, highest)
+				}
+				if round%3 == 0 {
+					if _, held := c.Release(id((g*rounds + round*11) % 300)); held {
+						returned.Add(1)
+					}
+				}
+				c.Get(n)
+				if round%100 == 0 {
+					c.Each(func(sluice.OrderID, int) {})
+				}
+			}
+		})
+	}
+	wg.Wait()
+	members := int64(0)
+	c.Each(func(sluice.OrderID, int) { members++ })
+	if want := restored + granted.Load() - returned.Load(); c.Outstanding() != want || members != want {
+		t.Errorf("outstanding %d, members %d; want %d", c.Outstanding(), members, want)
+	}
+	if _, taken, _ := c.Take(id(5_000_000), c.Outstanding(), entry); taken != Full {
+		t.Errorf("a credit at the bound: %v", taken)
+	}
+	if _, taken, _ := c.Take(id(5_000_000), c.Outstanding()+1, entry); taken != Granted {
+		t.Errorf("a credit below the bound: %v", taken)
+	}
+}
+
+// A panic on its way through enter, and errors from many goroutines, keep no credit.
+func TestCredits_FailedEntriesKeepNothingUnderRace(t *testing.T) {
+	const bound = 10
+	c := NewCredits[int]()
+	broken := errors.New("journal")
+	var wg sync.WaitGroup
+	for g := range 16 {
+		wg.Go(func() {
+			for n := range 500 {
+				func() {
+					defer func() { _ = recover() }()
+					_, _, _ = c.Take(id(g*500+n), bound, func() (int, error) {
+						if n%2 == 0 {
+							panic("a defect")
+						}
+						return 0, broken
+					})
+				}()
+			}
+		})
+	}
+	wg.Wait()
+	for n := range bound {
+		if _, taken, _ := c.Take(id(100_000+n), bound, entry); taken != Granted {
+			t.Fatalf("credit %d of %d is gone: %v", n, bound, taken)
+		}
+	}
+}
+
 func TestCredits_AFailedEntryGivesItsCreditBack(t *testing.T) {
 	c := NewCredits[int]()
 	broken := errors.New("journal")
@@ -176,44 +255,6 @@ func TestEffectiveBound(t *testing.T) {
 		if got := EffectiveBound(c.bound, c.floor, c.rate, c.wait); got != c.want {
 			t.Errorf("EffectiveBound(%d, %d, %v, %v) = %d, want %d", c.bound, c.floor, c.rate, c.wait, got, c.want)
 		}
-	}
-}
-
-func TestDrainRate_SamplesOnlyUnderBacklog(t *testing.T) {
-	var r DrainRate
-	now := time.Unix(0, 0)
-	at := func(seconds int, settled uint64, backlog bool) float64 {
-		r.Observe(now.Add(time.Duration(seconds)*time.Second), settled, backlog)
-		return r.Rate(now.Add(time.Duration(seconds) * time.Second))
-	}
-	at(0, 0, false)
-	if got := at(1, 10, false); got != 0 {
-		t.Errorf("a quiet sale gives a rate: %v", got)
-	}
-	at(2, 20, true)
-	if got := at(3, 1020, true); got != 1000 {
-		t.Errorf("rate under backlog = %v, want 1000", got)
-	}
-	if got := at(4, 1020, true); got != 1000 {
-		t.Errorf("a pause of the database changes the rate: %v", got)
-	}
-	if got := at(15, 1020, true); got != 0 {
-		t.Errorf("a rate 12 s old still holds: %v", got)
-	}
-}
-
-func TestRetryWhenFull_IsWithinReason(t *testing.T) {
-	for _, c := range []struct {
-		outstanding int64
-		rate        float64
-		want        time.Duration
-	}{{1000, 0, time.Second}, {1000, 1000, 500 * time.Millisecond}, {10_000, 100, 10 * time.Second}, {10_000, 1, 30 * time.Second}} {
-		if got := RetryWhenFull(c.outstanding, c.rate); got != c.want {
-			t.Errorf("RetryWhenFull(%d, %v) = %v, want %v", c.outstanding, c.rate, got, c.want)
-		}
-	}
-	if got := Jitter(time.Second, 0.5); got != 1250*time.Millisecond {
-		t.Errorf("Jitter = %v", got)
 	}
 }
 
