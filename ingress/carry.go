@@ -1,7 +1,9 @@
 package ingress
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"sluice"
@@ -94,7 +96,8 @@ func (d *Door) reconcile(ctx context.Context) {
 	}
 }
 
-// overdue lists orders that are doubtful, were sent to a queue that has restarted since, or wait for unusually long.
+// overdue lists orders that are doubtful, were sent to a queue that has restarted since, or wait for unusually long; who came
+// first is first in the queue again.
 func (d *Door) overdue(now time.Time, incarnation uint64) []*outstanding {
 	var lost []*outstanding
 	d.credits.Each(func(_ sluice.OrderID, o *outstanding) {
@@ -102,6 +105,7 @@ func (d *Door) overdue(now time.Time, incarnation uint64) []*outstanding {
 			lost = append(lost, o)
 		}
 	})
+	slices.SortFunc(lost, func(a, b *outstanding) int { return cmp.Compare(a.place, b.place) })
 	return lost
 }
 

@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,6 +100,7 @@ type Door struct {
 	waiting waitingRoom
 	ask     inquiries
 	metrics *metrics
+	timers  sync.Pool // of *time.Timer, stopped
 
 	began     time.Time    // rates are measured from here, by the monotonic clock
 	seed      maphash.Seed // of callers' hashes: nobody can choose to share another's bucket
@@ -113,6 +115,8 @@ type Door struct {
 	complain rate.Sometimes // keeps what every request may meet from filling the log
 
 	rebounding sync.Mutex // one at a time works out the bound: an older one must not be the last
+
+	slack atomic.Bool // fewer than a batch were outstanding since the drain was last looked at
 
 	hearing sync.Mutex // one set of changes at a time: a status is compared with what the journal shows
 	stop    chan struct{}
@@ -144,14 +148,20 @@ func New(cfg Config, parts Parts) (*Door, error) {
 	return d, nil
 }
 
-// restore makes every promise of an earlier run outstanding again. Whether the queue still knows them is doubtful.
+// restore makes every promise of an earlier run outstanding again, in the order in which they were made: nobody's position
+// grows. Whether the queue still knows them is doubtful.
 func (d *Door) restore() error {
+	var orders []sluice.Order
 	err := d.Journal.Outstanding(func(o sluice.Order) error {
+		orders = append(orders, o)
+		return nil
+	})
+	slices.SortStableFunc(orders, func(a, b sluice.Order) int { return a.AcceptedAt.Compare(b.AcceptedAt) })
+	for _, o := range orders {
 		l := d.board.list(o.Sale)
 		l.queued.Add(int64(o.Quantity))
 		d.credits.Restore(o.ID, &outstanding{order: o, sale: l, place: d.admitted.Add(1), phase: doubtful}, &d.common)
-		return nil
-	})
+	}
 	if n := d.credits.Outstanding(); n > 0 {
 		d.Logger.Info("orders restored from the journal", "outstanding", n)
 	}
@@ -186,6 +196,21 @@ func (d *Door) Ready() error {
 // drainRate is the best guess of how many orders leave the queue in a second; 0 where there is none.
 func (d *Door) drainRate() float64 { return math.Float64frombits(d.rate.Load()) }
 
+// backlog reports whether a full batch was outstanding all the time since the last look. Fewer leave only by an outcome, which
+// notes it.
+func (d *Door) backlog() bool {
+	slack := d.slack.Swap(false)
+	return !d.noteSlack() && !slack
+}
+
+func (d *Door) noteSlack() bool {
+	slack := d.credits.Outstanding() < int64(d.board.workersPace().Batch)
+	if slack && !d.slack.Load() {
+		d.slack.Store(true)
+	}
+	return slack
+}
+
 // followRate samples the drain rate and turns it into the bound in force.
 func (d *Door) followRate(ctx context.Context) {
 	const interval = 500 * time.Millisecond
@@ -196,13 +221,12 @@ func (d *Door) followRate(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
-			pace := d.board.workersPace()
-			twoBatches := int64(2 * pace.Batch)
-			measured.Observe(now, d.released.Load(), d.credits.Outstanding() >= twoBatches)
+		case <-tick.C:
+			now, pace := time.Now(), d.board.workersPace() // a busy machine looks later than the tick says
+			measured.Observe(now, d.released.Load(), d.backlog())
 			rate := measured.Rate(now)
 			if rate == 0 {
-				rate = pace.DrainRate // faster than that they are not
+				rate = pace.DrainRate * d.board.share(d.limits.Load().bound) // faster than that they are not
 			}
 			d.rate.Store(math.Float64bits(rate))
 			d.rebound()

@@ -40,6 +40,7 @@ func (d *Door) Hear(ctx context.Context, changes ...sluice.Changes) error {
 func (d *Door) announce(s *sluice.Status) {
 	if o, held := d.credits.Release(s.Order); held {
 		d.released.Add(1)
+		d.noteSlack()
 		o.sale.queued.Add(-int64(o.order.Quantity))
 		d.metrics.settled(s.State)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"hash/maphash"
 	mathrand "math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -260,11 +259,15 @@ var errSlowDisk = errors.New("the journal's disk did not answer in time; ask aga
 
 // synced waits for the disk, but not for long.
 func (d *Door) synced(c *journal.Commit) bool {
-	t := timers.Get().(*time.Timer)
-	t.Reset(d.cfg.Answer)
+	t, _ := d.timers.Get().(*time.Timer)
+	if t == nil {
+		t = time.NewTimer(d.cfg.Answer)
+	} else {
+		t.Reset(d.cfg.Answer)
+	}
 	defer func() {
 		t.Stop()
-		timers.Put(t)
+		d.timers.Put(t)
 	}()
 	select {
 	case <-c.Done():
@@ -273,12 +276,6 @@ func (d *Door) synced(c *journal.Commit) bool {
 		return false
 	}
 }
-
-var timers = sync.Pool{New: func() any {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return t
-}}
 
 // refuseFull says when there is likely to be room. A bound below the configured one comes from the longest wait.
 func (d *Door) refuseFull(ctx *fasthttp.RequestCtx, bound int64) {
