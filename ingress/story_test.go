@@ -72,7 +72,7 @@ func (w *settler) settleBatch() {
 }
 
 // story tells one in simulated time: a door with a sale that does not run out, and a worker that settles perSecond.
-func story(t *testing.T, bound int64, maxWait time.Duration, batch, perSecond int, tell func(*settler)) {
+func story(t *testing.T, bound int64, maxWait time.Duration, batch, perSecond int, tell func(*testing.T, *settler)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig()
@@ -85,7 +85,7 @@ func story(t *testing.T, bound int64, maxWait time.Duration, batch, perSecond in
 		var wg sync.WaitGroup
 		wg.Go(func() { w.work(ctx) })
 		time.Sleep(time.Second + 7*time.Millisecond) // no buyer comes at the instant of a batch or of a look at the drain
-		tell(w)
+		tell(t, w)
 		cancel()
 		wg.Wait()
 	})
@@ -104,7 +104,7 @@ func (w *settler) crowd(name string, n int) (in int) {
 // A quiet sale is not starved: after minutes of a trickle, crowds of two batches included, a burst comes in up to the bound;
 // then the drain shows its rate, and that times the longest wait is the bound.
 func TestStory_ATrickleDoesNotCloseTheDoorToABurst(t *testing.T) {
-	story(t, 3000, 2*time.Second, 50, 500, func(w *settler) {
+	story(t, 3000, 2*time.Second, 50, 500, func(t *testing.T, w *settler) {
 		for n := range 240 { // two minutes; the drain rests most of the time
 			w.crowd(fmt.Sprintf("trickle-%d", n), 1+99*(n%2))
 			time.Sleep(500 * time.Millisecond)
@@ -127,7 +127,7 @@ func TestStory_ATrickleDoesNotCloseTheDoorToABurst(t *testing.T) {
 // seconds after the pause buyers come in at the pace of the drain again. Nobody who was told 202 is lost (P3).
 func TestStory_ADatabaseThatPausesDoesNotCloseTheDoor(t *testing.T) {
 	const drain, batch = 400, 40
-	story(t, 5000, 3*time.Second, batch, drain, func(w *settler) {
+	story(t, 5000, 3*time.Second, batch, drain, func(t *testing.T, w *settler) {
 		var told []answer
 		buyers := 0
 		second := func() (in int) { // a second of more buyers than the drain can take
@@ -180,7 +180,7 @@ func TestStory_ADatabaseThatPausesDoesNotCloseTheDoor(t *testing.T) {
 // A worker that no longer settles, because a hold-up is long, does not shrink the bound to nothing either: two batches at
 // least, whatever the rate was.
 func TestStory_ASlowDatabaseStillGetsTwoBatches(t *testing.T) {
-	story(t, 1000, time.Second, 40, 20, func(w *settler) {
+	story(t, 1000, time.Second, 40, 20, func(t *testing.T, w *settler) {
 		w.crowd("rush", 1000)
 		time.Sleep(9 * time.Second) // three batches were seen to leave
 		if b := w.bound.Load(); b != 80 {
