@@ -89,7 +89,7 @@ func TestCredits_HoldABoundThatMovesUnderRace(t *testing.T) {
 	const highest, restored, goroutines, rounds = 120, 20, 16, 2000
 	c := NewCredits[int]()
 	for n := range restored {
-		c.Restore(id(1_000_000+n), n)
+		c.Restore(id(1_000_000+n), n, nil)
 	}
 	var granted, returned atomic.Int64
 	var wg sync.WaitGroup
