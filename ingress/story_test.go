@@ -105,14 +105,15 @@ func (w *settler) crowd(name string, n int) (in int) {
 // then the drain shows its rate, and that times the longest wait is the bound.
 func TestStory_ATrickleDoesNotCloseTheDoorToABurst(t *testing.T) {
 	story(t, 3000, 2*time.Second, 50, 500, func(t *testing.T, w *settler) {
-		for n := range 240 { // two minutes; the drain rests most of the time
-			w.crowd(fmt.Sprintf("trickle-%d", n), 1+99*(n%2))
+		time.Sleep(443 * time.Millisecond) // each look at the drain is to find a batch at work
+		for n := range 240 {               // two minutes; the drain rests most of the time
+			w.crowd(fmt.Sprintf("trickle-%d", n), 100)
 			time.Sleep(500 * time.Millisecond)
 			if b := w.bound.Load(); b != 3000 {
 				t.Fatalf("after %d crowds the bound is %d", n, b)
 			}
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second + 7*time.Millisecond)
 		if in := w.crowd("burst", 4000); in != 3000 {
 			t.Errorf("%d of a burst came in, want 3000", in)
 		}
@@ -157,9 +158,13 @@ func TestStory_ADatabaseThatPausesDoesNotCloseTheDoor(t *testing.T) {
 				t.Errorf("%d s into the pause the bound is %d; it was %d", n+1, b, was)
 			}
 		}
+		time.Sleep(400 * time.Millisecond) // the pause ends between two looks
 		w.pause(false)
-		for range 3 {
+		for n := range 3 {
 			second()
+			if b := w.bound.Load(); b < was*3/4 {
+				t.Errorf("%d s after the pause the bound is %d; it was %d", n+1, b, was)
+			}
 		}
 		if b := w.bound.Load(); b < was*9/10 || b > was*11/10 {
 			t.Errorf("three seconds after the pause the bound is %d; it was %d", b, was)
