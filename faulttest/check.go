@@ -30,6 +30,9 @@ type Status struct {
 	Reason  string `json:"reason"`
 	Version int64  `json:"version"`
 	Units   int64  `json:"units"`
+
+	Position int64 `json:"position"` // in the queue
+	ETA      int64 `json:"eta_ms"`
 }
 
 // Final reports whether nothing may become of the order any more.

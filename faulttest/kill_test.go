@@ -184,9 +184,11 @@ func launchBehind(t *testing.T, s scene, workerFlags ...string) parts {
 }
 
 // launchDoor launches one door, with a journal of its own.
-func (p parts) launchDoor(t *testing.T, dir, id, bound string) (address string, door *process) {
+func (p parts) launchDoor(t *testing.T, dir, id, bound string, flags ...string) (address string, door *process) {
 	t.Helper()
 	address = freeAddress(t)
-	return address, launch(t, dir, id, "ingress", "--listen", address, "--nsqd", p.nsqdAddress, "--worker", p.admin,
-		"--id", id, "--bound", bound, "--data", filepath.Join(dir, "data-"+id), "--id-key", p.key)
+	return address, launch(t, dir, id, append([]string{
+		"ingress", "--listen", address, "--nsqd", p.nsqdAddress, "--worker", p.admin,
+		"--id", id, "--bound", bound, "--data", filepath.Join(dir, "data-"+id), "--id-key", p.key,
+	}, flags...)...)
 }
