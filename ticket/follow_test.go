@@ -3,6 +3,7 @@ package ticket
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"strings"
@@ -58,7 +59,7 @@ func TestFollow_TakesOverNewKeysAndKeepsTheOldWhereTheyAreBroken(t *testing.T) {
 			synctest.Wait()
 			_, errOld := v.Verify(old, now)
 			_, errYoung := v.Verify(young, now)
-			if errOld != s.old || errYoung != s.young { //nolint:errorlint // fixed sentences, never wrapped
+			if !errors.Is(errOld, s.old) || !errors.Is(errYoung, s.young) {
 				t.Errorf("%s: the old key's ticket: %v; the new one's: %v; want %v, %v", s.name, errOld, errYoung, s.old, s.young)
 			}
 			if said := log.String(); (s.log == "") != (said == "") || !strings.Contains(said, s.log) || strings.Count(said, "\n") > 1 {
@@ -88,7 +89,7 @@ func TestVerify_NeverFailsWhileKeysAreReplaced(t *testing.T) {
 					t.Errorf("a good ticket: %v", err)
 					return
 				}
-				if _, err := v.Verify(bad, now); err != errSignature { //nolint:errorlint // a fixed sentence, never wrapped
+				if _, err := v.Verify(bad, now); !errors.Is(err, errSignature) {
 					t.Errorf("a bad ticket: %v", err)
 					return
 				}

@@ -87,10 +87,10 @@ func ticketKeyCommand() *cobra.Command {
 			}
 			file := args[0]
 			if err := writeNew(file, private, 0o600); err != nil {
-				return fmt.Errorf("make ticket keys: %w", err)
+				return fmt.Errorf("make ticket keys, overwriting none: %w", err)
 			}
 			if err := writeNew(file+".pub", public, 0o644); err != nil {
-				return fmt.Errorf("make ticket keys: %w", errors.Join(err, os.Remove(file))) // a private key without its public one is no use
+				return fmt.Errorf("make ticket keys, overwriting none: %w", errors.Join(err, os.Remove(file))) // alone, the private key is no use
 			}
 			fmt.Printf("%s signs tickets: keep it secret\n%s.pub checks them: give it to the doors (--ticket-key)\n", file, file)
 			return nil
