@@ -29,7 +29,8 @@ type Claims struct {
 func Issue(key []byte, c Claims) (string, error) {
 	method, private, err := signer(key)
 	if err != nil {
-		return "", fmt.Errorf("%w; want an Ed25519 private key (PKCS #8 in PEM), or an HS256 secret: one word of %d or more visible ASCII characters", err, minSecretBytes)
+		return "", fmt.Errorf("%w; want an Ed25519 private key (PKCS #8 in PEM), or an HS256 secret: "+
+			"one word of %d or more visible ASCII characters", err, minSecretBytes)
 	}
 	if err := c.validate(); err != nil {
 		return "", err
