@@ -15,24 +15,24 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// journal is a log that is read while others write to it.
-type journal struct {
+// sharedLog is a log that is read while others write to it.
+type sharedLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
+func (l *sharedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
 }
 
 // taken answers what was written since the last time.
-func (j *journal) taken() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	defer j.text.Reset()
-	return j.text.String()
+func (l *sharedLog) taken() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
 }
 
 func TestFollow_TakesOverNewKeysAndKeepsTheOldWhereTheyAreBroken(t *testing.T) {
@@ -58,7 +58,7 @@ func TestFollow_TakesOverNewKeysAndKeepsTheOldWhereTheyAreBroken(t *testing.T) {
 		{"another kind", []byte(secret), errAlgorithm, errAlgorithm, "HS256"},
 	}
 	synctest.Test(t, func(t *testing.T) {
-		var log journal
+		var log sharedLog
 		v, err := Open(Config{KeyFile: name}, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
