@@ -36,8 +36,10 @@ func (s *stand) serveOn(l net.Listener, change func(*fasthttp.Server)) string {
 			s.t.Error(err)
 		}
 		wg.Wait()
-		if n := s.Connections.Open(); n != 0 || len(s.Connections.of) != 0 {
-			s.t.Errorf("after the server %d connections are counted, of %v", n, s.Connections.of)
+		// The server counts a connection out before it closes it.
+		s.eventually("no connection is counted", func() bool { return s.Connections.Open() == 0 })
+		if len(s.Connections.of) != 0 {
+			s.t.Errorf("after the server connections are counted of %v", s.Connections.of)
 		}
 	})
 	return l.Addr().String()
@@ -304,7 +306,7 @@ func TestConnections_AreReleasedHoweverTheyEnd(t *testing.T) {
 			_, _ = io.WriteString(c, "\x16\x03\x01")
 			_, _ = io.ReadAll(c)
 		}},
-		"TLS": {secret: true, speak: func(t *testing.T, c net.Conn) {
+		"TLS": {secret: true, change: patient, speak: func(t *testing.T, c net.Conn) {
 			t.Helper()
 			secret := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}) //nolint:gosec // its own server
 			if status, _, _ := ask(t, secret, "GET /livez HTTP/1.1\r\nHost: shop\r\n\r\n"); status != 200 {
@@ -339,6 +341,9 @@ func TestConnections_AreReleasedHoweverTheyEnd(t *testing.T) {
 		})
 	}
 }
+
+// patient gives a handshake the time that it needs on a busy machine.
+func patient(_ *stand, server *fasthttp.Server) { server.ReadTimeout = 10 * time.Second }
 
 // A client of TLS that is refused hears nothing: what is in clear text would be no TLS to it.
 func TestConnections_OverALimitHearNothingOverTLS(t *testing.T) {

@@ -120,11 +120,20 @@ func busyPort(t *testing.T) net.Listener {
 
 func call(t *testing.T, method, url, body string) (status int, answer map[string]any) {
 	t.Helper()
+	return callWith(t, "", method, url, body)
+}
+
+// callWith shows a ticket, if there is one.
+func callWith(t *testing.T, ticket, method, url, body string) (status int, answer map[string]any) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if ticket != "" {
+		req.Header.Set("Authorization", "Bearer "+ticket)
+	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, nil

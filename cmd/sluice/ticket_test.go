@@ -88,3 +88,63 @@ func TestTicketIssue_ToldWhatIsWrongWithTheCommandLine(t *testing.T) {
 		}
 	}
 }
+
+// A door that asks for tickets takes the shop's, takes over new keys while it runs, and shows an order to its buyer only.
+func TestTicket_BuysAtTheDoor(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "shop.key")
+	makeKey := func() {
+		if p := launch(t, "ticket", "key", key); p.exit() != 0 {
+			t.Fatalf("key: %s", p.said())
+		}
+	}
+	issue := func(args ...string) string {
+		p := launch(t, append([]string{"ticket", "issue", "--ticket-key", key}, args...)...)
+		if p.exit() != 0 {
+			t.Fatalf("issue: %s", p.said())
+		}
+		return strings.TrimSpace(p.said())
+	}
+	makeKey()
+	door := freePort(t)
+	up := launch(t, "up", "--demo", "--listen", door, "--admin", freePort(t), "--data", filepath.Join(dir, "data"), "--identity", "ticket", "--ticket-key", key+".pub")
+	eventually(t, "the demo is open", func() bool { status, _ := call(t, "GET", "http://"+door+"/v1/sales/demo", ""); return status == 200 })
+	place := "http://" + door + "/v1/sales/demo/orders"
+
+	alice, bob := issue("--buyer", "alice"), issue("--buyer", "bob", "--sale", "another")
+	status, order := callWith(t, alice, "POST", place, `{}`)
+	if status != 202 {
+		t.Fatalf("alice: %d %v", status, order)
+	}
+	for _, c := range []struct {
+		who, ticket, method, url, body string
+		status                         int
+	}{
+		{"alice again", alice, "POST", place, `{"user":"alice"}`, 200},
+		{"nobody", "", "POST", place, `{"user":"alice"}`, 401},
+		{"bob, with a ticket for another sale", bob, "POST", place, `{}`, 401},
+		{"bob, who reads alice's order", bob, "GET", "http://" + door + order["href"].(string), "", 404},
+		{"nobody, who reads alice's order", "", "GET", "http://" + door + order["href"].(string), "", 401},
+		{"alice, who reads her order", alice, "GET", "http://" + door + order["href"].(string) + "?wait=5s", "", 200},
+	} {
+		if status, answer := callWith(t, c.ticket, c.method, c.url, c.body); status != c.status {
+			t.Errorf("%s: %d %v, want %d", c.who, status, answer, c.status)
+		}
+	}
+	for _, file := range []string{key, key + ".pub"} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	makeKey()
+	carol := issue("--buyer", "carol")
+	eventually(t, "the new key is in force", func() bool { status, _ := callWith(t, carol, "POST", place, `{}`); return status == 202 })
+	if status, _ := callWith(t, alice, "POST", place, `{}`); status != 401 {
+		t.Errorf("a ticket of the old key: %d, want 401", status)
+	}
+	for _, secret := range []string{alice, bob, carol} {
+		if strings.Contains(up.said(), secret) {
+			t.Error("a ticket is in the log")
+		}
+	}
+}
