@@ -64,6 +64,8 @@ type Config struct {
 	MaxConnections     int             // most connections at once
 	AddressConnections int             // most of them of one address; 0: any
 	Retention          time.Duration   // how long settled orders of an ended sale are remembered
+	BasePath           string          // where the door is mounted, such as /sluice; empty: at the root
+	CORSOrigins        []string        // whose pages may read its answers: exact origins, or "*" alone
 }
 
 // DefaultConfig holds the defaults of the public contract.
@@ -101,6 +103,11 @@ type Door struct {
 	ask     inquiries
 	metrics *metrics
 	timers  sync.Pool // of *time.Timer, stopped
+	cors    *cors     // nil: pages of other origins read nothing
+	streams tempo
+
+	base       []byte // of every path
+	ordersHref string // what an order's id is appended to
 
 	began     time.Time    // rates are measured from here, by the monotonic clock
 	seed      maphash.Seed // of callers' hashes: nobody can choose to share another's bucket
@@ -137,6 +144,11 @@ func New(cfg Config, parts Parts) (*Door, error) {
 		addresses: limiter.NewBuckets(cfg.Callers),
 		stop:      make(chan struct{}),
 		complain:  rate.Sometimes{First: 1, Interval: time.Second},
+
+		cors:       newCORS(cfg.CORSOrigins),
+		streams:    defaultTempo,
+		base:       []byte(cfg.BasePath),
+		ordersHref: cfg.BasePath + ordersPath,
 	}
 	d.waiting.most = cfg.MaxWaiting
 	d.limits.Store(limitsOf(&d.cfg, &sluice.Limits{}))

@@ -194,6 +194,7 @@ func newStand(t testing.TB, cfg Config, disk vfs.FS, sales ...sluice.Sale) *stan
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.streams.heartbeat = 50 * time.Millisecond // no test should have to wait for a stream's end
 	t.Cleanup(func() {
 		if err := j.Close(); err != nil && !errors.Is(err, journal.ErrClosed) {
 			t.Error(err)

@@ -72,6 +72,7 @@ var (
 	ordersAt  = []byte(ordersPath)
 	salesAt   = []byte("/v1/sales/")
 	ordersEnd = []byte("/orders")
+	eventsEnd = []byte("/events")
 )
 
 // Handle answers one request. A request that makes it panic, a defect, must not end the door for everybody.
@@ -86,9 +87,7 @@ func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 	}
 	path := ctx.Path()
 	if order, ok := bytes.CutPrefix(path, ordersAt); ok {
-		if d.allowed(ctx, ctx.IsGet(), "GET") {
-			d.status(ctx, order)
-		}
+		d.handleOrder(ctx, order)
 		return
 	}
 	if sale, ok := bytes.CutPrefix(path, salesAt); ok {
@@ -106,13 +105,33 @@ func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 	}
 }
 
+// relative is a path below the base path, or nil. Health checks are answered without it too.
+func (d *Door) relative(path []byte) []byte {
+	if rest, ok := bytes.CutPrefix(path, d.base); ok || bytes.Equal(path, livez) || bytes.Equal(path, readyz) {
+		return rest
+	}
+	return nil
+}
+
 // survive turns a panic into an answer. It is indeterminate for an order: the same key again tells.
 func (d *Door) survive(ctx *fasthttp.RequestCtx) {
 	if p := recover(); p != nil {
 		d.complain.Do(func() { d.Logger.Error("a request panicked", "panic", p, "stack", string(debug.Stack())) })
 		ctx.Response.Reset()
+		d.cors.mark(ctx)
 		d.refuseError(ctx, sluice.Refuse(sluice.Internal, "this is a defect; ask again with the same key"))
 	}
+}
+
+func (d *Door) handleOrder(ctx *fasthttp.RequestCtx, rest []byte) {
+	if !d.allowed(ctx, ctx.IsGet(), "GET") {
+		return
+	}
+	if order, ok := bytes.CutSuffix(rest, eventsEnd); ok {
+		d.events(ctx, order)
+		return
+	}
+	d.status(ctx, rest)
 }
 
 func (d *Door) handleSale(ctx *fasthttp.RequestCtx, rest []byte) {
@@ -179,6 +198,7 @@ func (d *Door) showSale(ctx *fasthttp.RequestCtx, sale []byte) {
 // unreadable answers a request that fasthttp could not read: too large, too slow or not HTTP.
 func (d *Door) unreadable(ctx *fasthttp.RequestCtx, err error) {
 	renewWriteDeadline(ctx)
+	d.cors.mark(ctx)
 	r := sluice.Refuse(sluice.BadRequest, "this is not an HTTP request that can be understood")
 	if _, small := errors.AsType[*fasthttp.ErrSmallBuffer](err); small {
 		r = sluice.Refuse(sluice.TooLarge, "the header is over %d bytes", headerBytes)

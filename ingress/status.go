@@ -83,9 +83,8 @@ func (d *Door) sighting(id sluice.OrderID) (s sight, err error) {
 
 // status answers GET /v1/orders/{order}: now, or with ?wait= as soon as the status differs from what it was.
 func (d *Door) status(ctx *fasthttp.RequestCtx, text []byte) {
-	id, err := sluice.ParseOrderID(text)
-	if err != nil || !d.Keys.Genuine(id) {
-		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NoSuchOrder}})
+	id, genuine := d.orderOf(ctx, text)
+	if !genuine {
 		return
 	}
 	wait, err := waitOf(ctx)
@@ -97,17 +96,36 @@ func (d *Door) status(ctx *fasthttp.RequestCtx, text []byte) {
 	if ticket == nil {
 		return
 	}
+	if s, ok := d.show(ctx, id, ticket, wait); ok {
+		d.answerOrder(ctx, fasthttp.StatusOK, s.view)
+	}
+}
+
+// orderOf reads an order's id. One that was never issued is refused here, without a look-up.
+func (d *Door) orderOf(ctx *fasthttp.RequestCtx, text []byte) (sluice.OrderID, bool) {
+	id, err := sluice.ParseOrderID(text)
+	if err != nil || !d.Keys.Genuine(id) {
+		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NoSuchOrder}})
+		return id, false
+	}
+	return id, true
+}
+
+// show sees an order for whoever asks, or refuses them: it is the one way from the door's knowledge to a reader.
+func (d *Door) show(ctx *fasthttp.RequestCtx, id sluice.OrderID, ticket *sluice.Ticket, wait time.Duration) (sight, bool) {
 	s, err := d.watch(id, ticket, time.Now().Add(wait))
 	switch {
 	case errors.Is(err, errNotYours):
 		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NoSuchOrder}})
+		return s, false
 	case err != nil:
 		d.noAnswer(ctx, &id, err)
+		return s, false
 	case !s.known && !s.asked:
 		d.unavailable(ctx, &id, "this door does not know the order, and nobody who might could be asked")
-	default:
-		d.answerOrder(ctx, fasthttp.StatusOK, s.view)
+		return s, false
 	}
+	return s, true
 }
 
 // watch sees the order, and again with each news of it until its status differs from the first or it is late. An order
@@ -177,15 +195,15 @@ func (d *Door) answerOrder(ctx *fasthttp.RequestCtx, status int, v view) {
 	h.SetCanonical(headerCacheControl, noStore)
 	ctx.SetStatusCode(status)
 	if status == fasthttp.StatusAccepted {
-		var path [64]byte
-		h.SetBytesV(fasthttp.HeaderLocation, v.Order.AppendTo(append(path[:0], ordersPath...)))
+		var path [128]byte
+		h.SetBytesV(fasthttp.HeaderLocation, v.Order.AppendTo(append(path[:0], d.ordersHref...)))
 	}
-	ctx.Response.SwapBody(appendOrder(ctx.Response.SwapBody(nil)[:0], v))
+	ctx.Response.SwapBody(d.appendOrder(ctx.Response.SwapBody(nil)[:0], v))
 }
 
 const ordersPath = "/v1/orders/"
 
-func appendOrder(b []byte, v view) []byte {
+func (d *Door) appendOrder(b []byte, v view) []byte {
 	b = append(b, `{"order":"`...)
 	b = v.Order.AppendTo(b)
 	b = append(b, `","status":"`...)
@@ -221,7 +239,8 @@ func appendOrder(b []byte, v view) []byte {
 			b = appendText(b, strings.ReplaceAll(v.checkout, "{order}", v.Order.String()))
 		}
 	}
-	b = append(b, `,"href":"`+ordersPath...)
+	b = append(b, `,"href":"`...)
+	b = append(b, d.ordersHref...) // a valid base path needs no escape
 	b = v.Order.AppendTo(b)
 	return append(b, `"}`...)
 }

@@ -24,10 +24,30 @@ type bell struct {
 
 // enter registers for news of id, or answers nil where the room is full. Whoever enters must leave.
 func (w *waitingRoom) enter(id sluice.OrderID) *bell {
-	if w.count.Add(1) > int64(w.most) {
-		w.count.Add(-1)
+	if !w.sit() {
 		return nil
 	}
+	return w.listen(id)
+}
+
+func (w *waitingRoom) leave(id sluice.OrderID, b *bell) {
+	w.unlisten(id, b)
+	w.rise()
+}
+
+// sit takes a place in the room; false where it is full. Whoever sits must rise.
+func (w *waitingRoom) sit() bool {
+	if w.count.Add(1) > int64(w.most) {
+		w.count.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (w *waitingRoom) rise() { w.count.Add(-1) }
+
+// listen registers somebody who has a place for news of id, until it rings or they unlisten.
+func (w *waitingRoom) listen(id sluice.OrderID) *bell {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.bells == nil {
@@ -42,8 +62,7 @@ func (w *waitingRoom) enter(id sluice.OrderID) *bell {
 	return b
 }
 
-func (w *waitingRoom) leave(id sluice.OrderID, b *bell) {
-	w.count.Add(-1)
+func (w *waitingRoom) unlisten(id sluice.OrderID, b *bell) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b.waiting--
