@@ -45,6 +45,12 @@ type Config struct {
 	AddressRate    int           // requests a second of one address without an identity; 0: any
 	BuyerRate      int           // new orders a second of one buyer; 0: any
 	MaxConnections int           // of buyers; 0: what the limit of open files leaves
+	CORSOrigins    []string      // whose pages may read a door's answers: exact origins, or "*" alone
+	BasePath       string        // that a door is mounted at; empty: the root
+	WaitingPage    string        // URL with {order}, {sale}, for browsers whose order is in; empty: the door's own page
+	BusyPage       string        // URL with {sale}, {reason}, for browsers that are refused; empty: the door's own page
+	TLSCert        string        // PEM file of a door's certificates; empty: no TLS
+	TLSKey         string        // PEM file of their key
 	MaxWait        time.Duration // longest wait to admit for; 0: any
 	DrainRate      int           // orders a second; 0: no limit
 	Batch          int           // most orders in one transaction

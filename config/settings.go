@@ -26,10 +26,13 @@ const (
 	kindName     kind = "name"
 	kindNetworks kind = "networks"
 	kindBool     kind = "bool"
+	kindList     kind = "list" // separated by commas; in the file, a list too
+	kindPath     kind = "path"
+	kindURL      kind = "url"
 )
 
 // many reports whether a value may be a list.
-func (k kind) many() bool { return k == kindNetworks }
+func (k kind) many() bool { return k == kindNetworks || k == kindList }
 
 // setting is one key: its default, its meaning, and how its text becomes a field of Config.
 type setting struct {
@@ -69,6 +72,12 @@ var settings = []setting{
 	{"max-connections", kindNumber, "0", "most connections of buyers at once; 0: what the limit of open files leaves", number(0, 1_000_000, func(c *Config) *int { return &c.MaxConnections })},
 	{"address-connections", kindNumber, "0", "most connections of one address at once; 0: a quarter of max-connections", number(0, 1_000_000, func(c *Config) *int { return &c.AddressConnections })},
 	{"buyer-rate", kindNumber, "10", "new orders a second that one buyer may ask for, twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.BuyerRate })},
+	{"cors-origins", kindList, "", "origins whose pages may read a door's answers, such as https://shop.example; * for all, without credentials", setOrigins},
+	{"base-path", kindPath, "", "path that a door is mounted at, such as /sluice; empty: the root", setBasePath},
+	{"waiting-page", kindURL, "", "the shop's page for browsers whose order is in, with {order} and perhaps {sale}; empty: the door's own", page(func(c *Config) *string { return &c.WaitingPage }, true, "{order}", "{sale}")},
+	{"busy-page", kindURL, "", "the shop's page for browsers that are refused, perhaps with {sale} and {reason}; empty: the door's own", page(func(c *Config) *string { return &c.BusyPage }, false, "{sale}", "{reason}")},
+	{"tls-cert", kindFile, "", "PEM file with a door's certificate chain, read again when it changes; empty: no TLS", optional(func(c *Config) *string { return &c.TLSCert })},
+	{"tls-key", kindFile, "", "PEM file with the certificate's key", optional(func(c *Config) *string { return &c.TLSKey })},
 	{"max-wait", kindDuration, "30s", "longest wait in the queue to admit for; 0s: any", duration(0, time.Hour, func(c *Config) *time.Duration { return &c.MaxWait })},
 	{"drain-rate", kindNumber, "0", "orders a second to settle; 0: as fast as the store", number(0, 1_000_000, func(c *Config) *int { return &c.DrainRate })},
 	{"batch", kindNumber, "256", "most orders in one transaction", number(1, 1000, func(c *Config) *int { return &c.Batch })},

@@ -73,7 +73,7 @@ func (d *Door) refuseTicket(ctx *fasthttp.RequestCtx, limits *limits, why string
 func (r *request) sign(t *sluice.Ticket, sale []byte) *sluice.Error {
 	switch {
 	case t.Buyer == "" && len(r.user) == 0:
-		return sluice.Refuse(sluice.BadRequest, "user: it is missing; want 1 to %d bytes of UTF-8 without control characters", sluice.MaxUserBytes)
+		return noUser()
 	case t.Buyer == "":
 		return nil
 	case len(r.user) > 0 && string(r.user) != t.Buyer:

@@ -242,7 +242,7 @@ func (s *stand) call(method, path, body string, headers ...string) answer {
 	ctx.Request.Header.SetMethod(method)
 	ctx.Request.SetRequestURI(path)
 	if body != "" {
-		ctx.Request.Header.SetContentType("application/json")
+		ctx.Request.Header.SetContentType("application/json") // unless headers say otherwise
 		ctx.Request.SetBodyString(body)
 	}
 	ctx.SetRemoteAddr(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711})

@@ -26,6 +26,7 @@ type request struct {
 
 	in   bytes.Buffer
 	json *jsontext.Decoder
+	form fasthttp.Args
 	name []byte
 }
 
@@ -40,18 +41,20 @@ var (
 func (r *request) parse(ctx *fasthttp.RequestCtx) *sluice.Error {
 	r.user, r.key, r.attributes, r.quantity = r.user[:0], r.key[:0], r.attributes[:0], 1
 	h := &ctx.Request.Header
-	mediaType, _, _ := bytes.Cut(h.ContentType(), []byte(";"))
-	if !bytes.EqualFold(bytes.TrimSpace(mediaType), contentJSON) {
-		return sluice.Refuse(sluice.UnsupportedMediaType, "the content type is %.80q; want application/json", h.ContentType())
+	form := isForm(h)
+	if !form && !bytes.EqualFold(mediaType(h), contentJSON) {
+		return sluice.Refuse(sluice.UnsupportedMediaType, "the content type is %.80q; want application/json, or %s", h.ContentType(), contentForm)
 	}
 	if len(h.ContentEncoding()) > 0 {
 		return sluice.Refuse(sluice.UnsupportedMediaType, "the content encoding is %.80q; send the order without one", h.ContentEncoding())
 	}
 	if key := h.PeekBytes(keyHeader); key != nil {
-		if !sluice.PlainText(key, sluice.MaxKeyBytes) {
-			return sluice.Refuse(sluice.BadRequest, "Idempotency-Key: want 1 to %d bytes of UTF-8 without control characters", sluice.MaxKeyBytes)
+		if err := r.setKey(key); err != nil {
+			return err
 		}
-		r.key = append(r.key, key...)
+	}
+	if form {
+		return r.parseForm(ctx.Request.Body())
 	}
 	if err := r.parseBody(ctx.Request.Body()); err != nil {
 		if refusal, ok := errors.AsType[*sluice.Error](err); ok {
@@ -60,6 +63,12 @@ func (r *request) parse(ctx *fasthttp.RequestCtx) *sluice.Error {
 		return sluice.Refuse(sluice.BadRequest, "the body is not an order: %v; want {\"user\":\"u1\",\"quantity\":1}", err)
 	}
 	return nil
+}
+
+// mediaType is the content type without its parameters.
+func mediaType(h *fasthttp.RequestHeader) []byte {
+	t, _, _ := bytes.Cut(h.ContentType(), []byte(";"))
+	return bytes.TrimSpace(t)
 }
 
 // parseBody reads strict JSON (RFC 8259, no repeated names, valid UTF-8): one object with known names.
@@ -122,18 +131,42 @@ func (r *request) parseMember() error {
 func (r *request) parseUser(value jsontext.Value) error {
 	var err error
 	if value.Kind() == '"' {
-		r.user, err = jsontext.AppendUnquote(r.user[:0], value)
+		r.name, err = jsontext.AppendUnquote(r.name[:0], value)
 	}
-	if err != nil || !sluice.PlainText(r.user, sluice.MaxUserBytes) {
+	if err != nil || value.Kind() != '"' || !r.setUser(r.name) {
 		return sluice.Refuse(sluice.BadRequest, "user: want a string of 1 to %d bytes of UTF-8 without control characters", sluice.MaxUserBytes)
 	}
 	return nil
 }
 
+func (r *request) setUser(user []byte) bool {
+	r.user = append(r.user[:0], user...)
+	return sluice.PlainText(r.user, sluice.MaxUserBytes)
+}
+
+func noUser() *sluice.Error {
+	return sluice.Refuse(sluice.BadRequest, "user: it is missing; want 1 to %d bytes of UTF-8 without control characters", sluice.MaxUserBytes)
+}
+
+func (r *request) setKey(key []byte) *sluice.Error {
+	if !sluice.PlainText(key, sluice.MaxKeyBytes) {
+		return sluice.Refuse(sluice.BadRequest, "Idempotency-Key: want 1 to %d bytes of UTF-8 without control characters", sluice.MaxKeyBytes)
+	}
+	r.key = append(r.key[:0], key...)
+	return nil
+}
+
 func (r *request) parseQuantity(value jsontext.Value) error {
-	n, ok := wholeNumber(value)
+	if err := r.setQuantity(value); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (r *request) setQuantity(digits []byte) *sluice.Error {
+	n, ok := wholeNumber(digits)
 	if !ok || n < 1 || n > sluice.MaxQuantity {
-		return sluice.Refuse(sluice.BadRequest, "quantity %.40s: want a whole number from 1 to %d", value, sluice.MaxQuantity)
+		return sluice.Refuse(sluice.BadRequest, "quantity %.40s: want a whole number from 1 to %d", digits, sluice.MaxQuantity)
 	}
 	r.quantity = n
 	return nil

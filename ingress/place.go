@@ -20,6 +20,10 @@ import (
 func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 	r := requests.Get().(*request)
 	defer requests.Put(r)
+	if err := d.foreign(ctx); err != nil {
+		d.refuseError(ctx, err)
+		return
+	}
 	if err := r.parse(ctx); err != nil {
 		d.refuseError(ctx, err)
 		return

@@ -82,10 +82,10 @@ func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 		d.refuseMalformed(ctx, wrong)
 		return
 	}
-	if d.blocked(ctx) {
+	if d.cors != nil && d.preflight(ctx) || d.blocked(ctx) {
 		return
 	}
-	path := ctx.Path()
+	path := d.relative(ctx.Path())
 	if order, ok := bytes.CutPrefix(path, ordersAt); ok {
 		d.handleOrder(ctx, order)
 		return
