@@ -102,7 +102,11 @@ func TestSlow_ClientsAreCutOff(t *testing.T) {
 			t.Helper()
 			_, _ = io.WriteString(c, inChunks)
 			between(t, "dripping", drip(t, c, "1\r\n \r\n"), shortRead, shortRead+slack)
-			_, _ = http.ReadResponse(r, nil) // 408, or 400 where the cut is in the middle of a CRLF
+			res, err := http.ReadResponse(r, nil)
+			if err != nil || res.StatusCode != 408 && res.StatusCode != 400 { // 400 where the cut is in the middle of a CRLF
+				t.Fatalf("answer %v, %v", res, err)
+			}
+			_ = res.Body.Close()
 		},
 		"a trailer byte by byte": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
 			t.Helper()
