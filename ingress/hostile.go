@@ -28,6 +28,8 @@ var (
 	chunked          = []byte("chunked")
 	http10           = []byte("HTTP/1.0")
 	oneSpace         = []byte(" ")
+	authority        = []byte("://")
+	twoSlashes       = []byte("//")
 )
 
 // malformed says what is wrong with a request that fasthttp has taken, or nothing. It allocates nothing: every request
@@ -37,8 +39,8 @@ func malformed(ctx *fasthttp.RequestCtx) string {
 	if !h.IsHTTP11() && !bytes.Equal(h.Protocol(), http10) {
 		return otherProtocol
 	}
-	if target := h.RequestURI(); target[0] != '/' && !ownTarget(ctx, target) {
-		return otherHost
+	if target := h.RequestURI(); target[0] != '/' && !ownURL(target, h.Host()) || bytes.HasPrefix(target, twoSlashes) && bytes.Contains(target, authority) {
+		return otherHost // fasthttp takes //other:///path for a URL too
 	}
 	framed, wrong := scan(h.RawHeaders())
 	switch {
@@ -112,18 +114,17 @@ func digits(value []byte) bool {
 	return len(value) > 0
 }
 
-// ownTarget reports whether a target that is no path is one all the same: the whole URL of something on the host that
-// Host names, as a proxy is asked.
-func ownTarget(ctx *fasthttp.RequestCtx, target []byte) bool {
-	scheme, rest, ok := bytes.Cut(target, []byte("://"))
+// ownURL reports whether a target that is no path is one all the same: the whole URL of something on the host that Host
+// names, as a proxy is asked.
+func ownURL(target, host []byte) bool {
+	scheme, rest, ok := bytes.Cut(target, authority)
 	if !ok || !bytes.EqualFold(scheme, []byte("http")) && !bytes.EqualFold(scheme, []byte("https")) {
 		return false
 	}
-	host := rest
 	if end := bytes.IndexAny(rest, "/?#"); end >= 0 {
-		host = rest[:end]
+		rest = rest[:end]
 	}
-	return bytes.EqualFold(host, ctx.Request.Header.Host())
+	return bytes.EqualFold(rest, host)
 }
 
 // refuseMalformed answers once and closes: where this request ends, and so where another begins, is in doubt.
