@@ -66,6 +66,8 @@ type Config struct {
 	Retention          time.Duration   // how long settled orders of an ended sale are remembered
 	BasePath           string          // where the door is mounted, such as /sluice; empty: at the root
 	CORSOrigins        []string        // whose pages may read its answers: exact origins, or "*" alone
+	WaitingPage        string          // URL with {order} and {sale} for browsers whose order is in; empty: the door's own page
+	BusyPage           string          // URL with {sale} and {reason} for browsers that are refused; empty: the door's own page
 }
 
 // DefaultConfig holds the defaults of the public contract.

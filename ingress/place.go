@@ -175,7 +175,7 @@ func (d *Door) repeat(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *c
 	}
 	if units != r.quantity && units > 0 {
 		d.refuse(ctx, refusal{
-			Verdict: sluice.Verdict{Refusal: sluice.IdempotencyMismatch}, order: &who.id,
+			Verdict: sluice.Verdict{Refusal: sluice.IdempotencyMismatch}, order: who.id,
 			detail: "the order with this key asks for another quantity",
 		})
 		return

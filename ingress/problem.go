@@ -20,7 +20,7 @@ const (
 type refusal struct {
 	sluice.Verdict
 	detail   string
-	order    *sluice.OrderID
+	order    sluice.OrderID // zero: none
 	startsAt time.Time
 }
 
@@ -47,14 +47,13 @@ var (
 	noStore            = []byte("no-store")
 )
 
-// refuse answers with a problem. It allocates nothing: under a rush most answers are refusals.
+// refuse answers with a problem, or a browser with a page. A problem allocates nothing: under a rush most answers are
+// refusals.
 func (d *Door) refuse(ctx *fasthttp.RequestCtx, r refusal) {
 	form := d.metrics.refused[r.Refusal]
 	form.count.Inc()
 	h := &ctx.Response.Header
-	h.SetContentType(contentProblem)
 	h.SetCanonical(headerCacheControl, noStore)
-	ctx.SetStatusCode(form.status)
 	if r.Refusal == sluice.BadTicket {
 		h.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
 	}
@@ -62,6 +61,12 @@ func (d *Door) refuse(ctx *fasthttp.RequestCtx, r refusal) {
 		var digits [20]byte
 		h.SetCanonical(headerRetryAfter, strconv.AppendInt(digits[:0], wholeSeconds(r.RetryAfter), 10))
 	}
+	if wantsPage(ctx) {
+		d.refusePage(ctx, r)
+		return
+	}
+	h.SetContentType(contentProblem)
+	ctx.SetStatusCode(form.status)
 	ctx.Response.SwapBody(form.append(ctx.Response.SwapBody(nil)[:0], &r))
 }
 
@@ -84,7 +89,7 @@ func (f *refusalForm) append(b []byte, r *refusal) []byte {
 		b = r.startsAt.UTC().AppendFormat(b, time.RFC3339Nano)
 		b = append(b, '"')
 	}
-	if r.order != nil {
+	if r.order != (sluice.OrderID{}) {
 		b = append(b, `,"order":"`...)
 		b = r.order.AppendTo(b)
 		b = append(b, '"')
@@ -99,8 +104,9 @@ func (d *Door) refuseError(ctx *fasthttp.RequestCtx, err *sluice.Error) {
 
 // unavailable answers that nothing can be promised now. The order may come to be all the same: ask again with its key.
 func (d *Door) unavailable(ctx *fasthttp.RequestCtx, order *sluice.OrderID, detail string) {
-	d.refuse(ctx, refusal{
-		Verdict: sluice.Verdict{Refusal: sluice.Unavailable, RetryAfter: d.jitter(time.Second)},
-		detail:  detail, order: order,
-	})
+	r := refusal{Verdict: sluice.Verdict{Refusal: sluice.Unavailable, RetryAfter: d.jitter(time.Second)}, detail: detail}
+	if order != nil {
+		r.order = *order
+	}
+	d.refuse(ctx, r)
 }

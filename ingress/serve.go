@@ -94,6 +94,12 @@ func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 		d.handleSale(ctx, sale)
 		return
 	}
+	if order, ok := bytes.CutPrefix(path, waitAt); ok {
+		if d.allowed(ctx, ctx.IsGet(), "GET") {
+			d.showOrder(ctx, order)
+		}
+		return
+	}
 	switch {
 	case bytes.Equal(path, livez):
 		ctx.SetContentType("text/plain; charset=utf-8")

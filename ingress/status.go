@@ -24,6 +24,11 @@ type view struct {
 	checkout string        // the sale's template; empty: none
 }
 
+// checkoutURL is where the buyer pays; empty: the shop did not say, or there is nothing to pay.
+func (v *view) checkoutURL() string {
+	return strings.ReplaceAll(v.checkout, "{order}", v.Order.String())
+}
+
 func (d *Door) queuedView(o *outstanding) view {
 	position := d.position(o)
 	return view{
@@ -188,8 +193,12 @@ func (d *Door) waitForNews(id sluice.OrderID, seen int64, until time.Time) bool 
 	return false
 }
 
-// answerOrder writes an order as the contract has it.
+// answerOrder writes an order as the contract has it. A browser that placed it goes on to a page instead.
 func (d *Door) answerOrder(ctx *fasthttp.RequestCtx, status int, v view) {
+	if ctx.IsPost() && wantsPage(ctx) {
+		seeOther(ctx, d.waitingPage(v.Order, v.Sale))
+		return
+	}
 	h := &ctx.Response.Header
 	h.SetContentType(contentAnswer)
 	h.SetCanonical(headerCacheControl, noStore)
@@ -236,7 +245,7 @@ func (d *Door) appendOrder(b []byte, v view) []byte {
 		b = append(b, '"')
 		if v.checkout != "" {
 			b = append(b, `,"checkout_url":`...)
-			b = appendText(b, strings.ReplaceAll(v.checkout, "{order}", v.Order.String()))
+			b = appendText(b, v.checkoutURL())
 		}
 	}
 	b = append(b, `,"href":"`...)
