@@ -59,7 +59,7 @@ func TestSteady_AWorkerThatPausesDoesNotCloseTheDoor(t *testing.T) {
 		}
 	}
 	t.Logf("accepted in the seconds after the pause: %v", accepted[:after/time.Second])
-	for second := 2; second < 5; second++ {
+	for second := 1; second < 5; second++ {
 		if n := accepted[second]; n < drain*6/10 {
 			t.Errorf("%d came in from %d s after the pause on within a second; the drain takes %d", n, second, drain)
 		}
@@ -152,7 +152,7 @@ func etaIsRight(t *testing.T, s scene, p parts, perSecond int) {
 	first, last := forecasts[0], forecasts[len(forecasts)-1]
 	t.Logf("%d forecasts; error: median %.1f %%, 9 of 10 within %.1f %%; signed median %+.1f %%; first %+v, last %+v", len(errs),
 		100*errs[len(errs)/2], 100*errs[len(errs)*9/10], 100*signed[len(signed)/2], first, last)
-	if median := errs[len(errs)/2]; median > 0.2 {
+	if median := errs[len(errs)/2]; median > 0.2 && !raceDetector { // which slows every part, and not evenly
 		t.Errorf("the median error of the ETA is %.1f %%, want 20 %% at most", 100*median)
 	}
 	judge(t, b, p.admin, s.store)

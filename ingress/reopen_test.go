@@ -10,7 +10,7 @@ import (
 )
 
 // allHeld is a door in simulated time that refuses with none-free: all ten units are held by orders of its own.
-func allHeld(t *testing.T, tell func(t *testing.T, s *stand, facts sluice.Sale, held []answer)) {
+func allHeld(t *testing.T, tell func(s *stand, facts sluice.Sale, held []answer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 10, 10 }))
@@ -28,7 +28,7 @@ func allHeld(t *testing.T, tell func(t *testing.T, s *stand, facts sluice.Sale, 
 		s.hear(statuses...)
 		time.Sleep(time.Second)
 		s.want(s.buy("early"), 503, "none-free")
-		tell(t, s, facts, held)
+		tell(s, facts, held)
 	})
 }
 
@@ -53,15 +53,15 @@ func (s *stand) reopens() time.Duration {
 
 // P2: where every unit was held, the gate opens by itself as soon as the door hears that one came back.
 func TestNoneFree_ReopensAtOnceWithTheOutcome(t *testing.T) {
-	allHeld(t, func(t *testing.T, s *stand, facts sluice.Sale, held []answer) {
+	allHeld(t, func(s *stand, facts sluice.Sale, held []answer) {
 		facts.Free, facts.Held, facts.Version = 1, 9, 3
 		expired := s.outcome(held[3].Order, sluice.Expired, 3)
 		s.truth.settle(expired)
-		if err := s.Hear(t.Context(), sluice.Changes{Now: time.Now(), Statuses: []sluice.Status{expired}, Sales: []sluice.Sale{facts}}); err != nil {
-			t.Fatal(err)
+		if err := s.Hear(s.t.Context(), sluice.Changes{Now: time.Now(), Statuses: []sluice.Status{expired}, Sales: []sluice.Sale{facts}}); err != nil {
+			s.t.Fatal(err)
 		}
 		if took := s.reopens(); took > 0 {
-			t.Errorf("open %v after the outcome was heard, want at once", took)
+			s.t.Errorf("open %v after the outcome was heard, want at once", took)
 		}
 		s.want(s.buy("in reserve"), 202, "queued") // one and a half times the unit
 		s.want(s.buy("one too many"), 503, "none-free")
@@ -72,27 +72,27 @@ func TestNoneFree_ReopensAtOnceWithTheOutcome(t *testing.T) {
 // comes back.
 func TestNoneFree_ReopensWithinASecondWhenTheOutcomeIsLost(t *testing.T) {
 	for _, offset := range []time.Duration{1, 100, 200, 399, 400} {
-		allHeld(t, func(t *testing.T, s *stand, facts sluice.Sale, _ []answer) {
+		allHeld(t, func(s *stand, facts sluice.Sale, _ []answer) {
 			time.Sleep(offset * time.Millisecond)
 			facts.Free, facts.Held, facts.Version = 1, 9, 3
 			s.truth.stand(facts)
 			took := s.reopens()
 			if took > time.Second {
-				t.Errorf("offset %d ms: open %v after the unit came back", offset, took)
+				s.t.Errorf("offset %d ms: open %v after the unit came back", offset, took)
 			}
-			t.Logf("offset %d ms: open after %v", offset, took)
+			s.t.Logf("offset %d ms: open after %v", offset, took)
 		})
 	}
 }
 
 // P2: nor does a worker that nobody can ask keep it shut: facts older than a second fail open.
 func TestNoneFree_FailsOpenWithinASecondOfSilence(t *testing.T) {
-	allHeld(t, func(t *testing.T, s *stand, _ sluice.Sale, _ []answer) {
+	allHeld(t, func(s *stand, _ sluice.Sale, _ []answer) {
 		s.truth.mu.Lock()
 		s.truth.down = true
 		s.truth.mu.Unlock()
 		if took := s.reopens(); took > time.Second+50*time.Millisecond {
-			t.Errorf("open %v after the last answer", took)
+			s.t.Errorf("open %v after the last answer", took)
 		}
 	})
 }

@@ -43,13 +43,15 @@ func (w *settler) pause(paused bool) {
 	w.paused = paused
 }
 
-func (w *settler) work(ctx context.Context) {
-	for tick := time.NewTicker(w.step); ctx.Err() == nil; {
+func (w *settler) work(stop <-chan struct{}) {
+	tick := time.NewTicker(w.step)
+	defer tick.Stop()
+	for {
 		select {
 		case <-tick.C:
 			w.settleBatch()
-		case <-ctx.Done():
-			tick.Stop()
+		case <-stop:
+			return
 		}
 	}
 }
@@ -72,7 +74,7 @@ func (w *settler) settleBatch() {
 }
 
 // story tells one in simulated time: a door with a sale that does not run out, and a worker that settles perSecond.
-func story(t *testing.T, bound int64, maxWait time.Duration, batch, perSecond int, tell func(*testing.T, *settler)) {
+func story(t *testing.T, bound int64, maxWait time.Duration, batch, perSecond int, tell func(*settler)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig()
@@ -81,12 +83,12 @@ func story(t *testing.T, bound int64, maxWait time.Duration, batch, perSecond in
 		s.Truth = pacedTruth{s.truth, sluice.Pace{Batch: batch}}
 		s.run()
 		w := &settler{stand: s, batch: batch, step: time.Duration(batch) * time.Second / time.Duration(perSecond)}
-		ctx, cancel := context.WithCancel(t.Context())
+		stop := make(chan struct{})
 		var wg sync.WaitGroup
-		wg.Go(func() { w.work(ctx) })
+		wg.Go(func() { w.work(stop) })
 		time.Sleep(time.Second + 7*time.Millisecond) // no buyer comes at the instant of a batch or of a look at the drain
-		tell(t, w)
-		cancel()
+		tell(w)
+		close(stop)
 		wg.Wait()
 	})
 }
@@ -104,22 +106,22 @@ func (w *settler) crowd(name string, n int) (in int) {
 // A quiet sale is not starved: after minutes of a trickle, crowds of two batches included, a burst comes in up to the bound;
 // then the drain shows its rate, and that times the longest wait is the bound.
 func TestStory_ATrickleDoesNotCloseTheDoorToABurst(t *testing.T) {
-	story(t, 3000, 2*time.Second, 50, 500, func(t *testing.T, w *settler) {
+	story(t, 3000, 2*time.Second, 50, 500, func(w *settler) {
 		time.Sleep(443 * time.Millisecond) // each look at the drain is to find a batch at work
 		for n := range 240 {               // two minutes; the drain rests most of the time
 			w.crowd(fmt.Sprintf("trickle-%d", n), 100)
 			time.Sleep(500 * time.Millisecond)
 			if b := w.bound.Load(); b != 3000 {
-				t.Fatalf("after %d crowds the bound is %d", n, b)
+				w.t.Fatalf("after %d crowds the bound is %d", n, b)
 			}
 		}
 		time.Sleep(time.Second + 7*time.Millisecond)
 		if in := w.crowd("burst", 4000); in != 3000 {
-			t.Errorf("%d of a burst came in, want 3000", in)
+			w.t.Errorf("%d of a burst came in, want 3000", in)
 		}
 		time.Sleep(3 * time.Second)
 		if b := w.bound.Load(); b < 900 || b > 1100 {
-			t.Errorf("bound %d, want about 500/s x 2 s", b)
+			w.t.Errorf("bound %d, want about 500/s x 2 s", b)
 		}
 	})
 }
@@ -128,7 +130,7 @@ func TestStory_ATrickleDoesNotCloseTheDoorToABurst(t *testing.T) {
 // seconds after the pause buyers come in at the pace of the drain again. Nobody who was told 202 is lost (P3).
 func TestStory_ADatabaseThatPausesDoesNotCloseTheDoor(t *testing.T) {
 	const drain, batch = 400, 40
-	story(t, 5000, 3*time.Second, batch, drain, func(t *testing.T, w *settler) {
+	story(t, 5000, 3*time.Second, batch, drain, func(w *settler) {
 		var told []answer
 		buyers := 0
 		second := func() (in int) { // a second of more buyers than the drain can take
@@ -149,13 +151,13 @@ func TestStory_ADatabaseThatPausesDoesNotCloseTheDoor(t *testing.T) {
 		}
 		was := w.bound.Load()
 		if was < 1100 || was > 1300 {
-			t.Fatalf("bound %d, want about 400/s x 3 s", was)
+			w.t.Fatalf("bound %d, want about 400/s x 3 s", was)
 		}
 		w.pause(true)
 		for n := range 10 {
 			second()
 			if b := w.bound.Load(); b < was*9/10 {
-				t.Errorf("%d s into the pause the bound is %d; it was %d", n+1, b, was)
+				w.t.Errorf("%d s into the pause the bound is %d; it was %d", n+1, b, was)
 			}
 		}
 		time.Sleep(400 * time.Millisecond) // the pause ends between two looks
@@ -163,18 +165,18 @@ func TestStory_ADatabaseThatPausesDoesNotCloseTheDoor(t *testing.T) {
 		for n := range 3 {
 			second()
 			if b := w.bound.Load(); b < was*3/4 {
-				t.Errorf("%d s after the pause the bound is %d; it was %d", n+1, b, was)
+				w.t.Errorf("%d s after the pause the bound is %d; it was %d", n+1, b, was)
 			}
 		}
 		if b := w.bound.Load(); b < was*9/10 || b > was*11/10 {
-			t.Errorf("three seconds after the pause the bound is %d; it was %d", b, was)
+			w.t.Errorf("three seconds after the pause the bound is %d; it was %d", b, was)
 		}
 		if in := second(); in < drain*8/10 {
-			t.Errorf("three seconds after the pause %d came in within a second; the drain takes %d", in, drain)
+			w.t.Errorf("three seconds after the pause %d came in within a second; the drain takes %d", in, drain)
 		}
 		time.Sleep(20 * time.Second)
 		if n := w.credits.Outstanding(); n != 0 {
-			t.Errorf("%d orders are outstanding at the end", n)
+			w.t.Errorf("%d orders are outstanding at the end", n)
 		}
 		for _, a := range told {
 			w.want(w.get(a.Order), 200, "paid")
@@ -185,11 +187,11 @@ func TestStory_ADatabaseThatPausesDoesNotCloseTheDoor(t *testing.T) {
 // A worker that no longer settles, because a hold-up is long, does not shrink the bound to nothing either: two batches at
 // least, whatever the rate was.
 func TestStory_ASlowDatabaseStillGetsTwoBatches(t *testing.T) {
-	story(t, 1000, time.Second, 40, 20, func(t *testing.T, w *settler) {
+	story(t, 1000, time.Second, 40, 20, func(w *settler) {
 		w.crowd("rush", 1000)
 		time.Sleep(9 * time.Second) // three batches were seen to leave
 		if b := w.bound.Load(); b != 80 {
-			t.Errorf("bound %d at 20/s and a longest wait of a second; want two batches", b)
+			w.t.Errorf("bound %d at 20/s and a longest wait of a second; want two batches", b)
 		}
 	})
 }
