@@ -29,7 +29,7 @@ func onSQLite(t *testing.T) scene {
 func TestSteady_AWorkerThatPausesDoesNotCloseTheDoor(t *testing.T) {
 	t.Parallel()
 	const drain, perSecond = 200, 300
-	const before, pauses, after = 4 * time.Second, 10 * time.Second, 6 * time.Second
+	const before, pauses, after = 4 * time.Second, 10 * time.Second, 4 * time.Second
 	s := onSQLite(t)
 	p := launchBehind(t, s, "--drain-rate", fmt.Sprint(drain))
 	p.door, p.ingress = p.launchDoor(t, s.dir, "door-1", "5000", "--max-wait", "2s")
@@ -52,17 +52,15 @@ func TestSteady_AWorkerThatPausesDoesNotCloseTheDoor(t *testing.T) {
 		since = time.Since(began)
 	})
 
-	accepted := make([]int, 30) // by second after the pause
+	var accepted [3]int // by second after the pause
 	for _, e := range b.history.Events() {
-		if at := time.Duration(e.At) - since; e.Call == Place && e.Accepted() && at >= 0 && int(at/time.Second) < len(accepted) {
+		if at := time.Duration(e.At) - since; e.Call == Place && e.Accepted() && at >= 0 && at < 3*time.Second {
 			accepted[at/time.Second]++
 		}
 	}
-	t.Logf("accepted in the seconds after the pause: %v", accepted[:after/time.Second])
-	for second := 1; second < 5; second++ {
-		if n := accepted[second]; n < drain*6/10 {
-			t.Errorf("%d came in from %d s after the pause on within a second; the drain takes %d", n, second, drain)
-		}
+	t.Logf("accepted in the seconds after the pause: %v", accepted)
+	if n := accepted[0] + accepted[1] + accepted[2]; n < 3*drain/2 {
+		t.Errorf("%d came in within three seconds after the pause; the drain takes %d", n, 3*drain)
 	}
 	b.count = len(b.orders) // the others were turned away for good
 	judge(t, b, p.admin, s.store)
@@ -105,55 +103,91 @@ func slowDown(t *testing.T, url, seconds string) {
 	}
 }
 
+// forecast is what a buyer was told with the 202, and how it turned out.
+type forecast struct {
+	n, position int64
+	eta, actual time.Duration
+	told        time.Time
+}
+
+func (f forecast) settled() time.Time { return f.told.Add(f.actual) }
+
 // etaIsRight lets buyers in faster than the drain, so that the queue grows, and follows one in eight from its 202 to its
-// outcome. Those of the first three seconds
-// may find no measured rate.
+// outcome. What counts is told to those who come once the drain has been seen.
 func etaIsRight(t *testing.T, s scene, p parts, perSecond int) {
 	t.Helper()
-	const seconds, warm = 6, 3
-	b := newBuyers(p.door, saleID, seconds*perSecond, 512, perSecond)
+	const warm, count = 1500, 2800
+	b := newBuyers(p.door, saleID, count, 512, perSecond)
 	defer b.keep(t, s.dir)
-	type forecast struct {
-		position    int64
-		eta, actual time.Duration
-	}
 	var mu sync.Mutex // guards forecasts
 	var forecasts []forecast
+	seen := make(chan struct{}) // closed when the drain has been seen
+	var from time.Time          // then; guarded by that close
 	b.each = func(ctx context.Context, n int64) {
+		if n > warm {
+			<-seen
+			pause(ctx, time.Until(from.Add(time.Duration(n-warm)*time.Second/time.Duration(perSecond))))
+		}
 		e := Event{User: fmt.Sprintf("buyer-%06d", n), Key: fmt.Sprintf("key-%06d", n)}
 		a := b.place(ctx, e.User, e.Key)
-		told := time.Now()
-		if a.code != http.StatusAccepted {
+		f := forecast{n: n, position: a.Position, told: time.Now(), eta: time.Duration(a.ETA) * time.Millisecond}
+		if e.Order = a.Order; a.code == http.StatusAccepted {
+			b.accept(e)
+		} else {
 			t.Errorf("%s was told %d %s", e.User, a.code, a.Reason)
-			return
 		}
-		e.Order = a.Order
-		b.accept(e)
-		if n%8 != 0 || n < int64(warm*perSecond) || !b.until(ctx, b.doors[0], e, Status.Final).Final() {
-			return
+		if n%8 == 0 && a.code == http.StatusAccepted {
+			b.until(ctx, b.doors[0], e, Status.Final)
+			f.actual = time.Since(f.told)
+			mu.Lock()
+			forecasts = append(forecasts, f)
+			mu.Unlock()
 		}
-		actual := time.Since(told)
-		mu.Lock()
-		defer mu.Unlock()
-		forecasts = append(forecasts, forecast{a.Position, time.Duration(a.ETA) * time.Millisecond, actual})
+		if n == 800 { // several batches
+			b.until(ctx, b.doors[0], e, Status.Final)
+			from = time.Now()
+			close(seen)
+		}
 	}
 	rushWith(t, b, func(context.Context) {})
-
-	var errs, signed []float64
-	for _, f := range forecasts {
-		signed = append(signed, float64(f.eta-f.actual)/float64(f.actual))
-		errs = append(errs, math.Abs(signed[len(signed)-1]))
+	slices.SortFunc(forecasts, func(a, b forecast) int { return int(a.n - b.n) })
+	at := slices.IndexFunc(forecasts, func(f forecast) bool { return f.n > warm })
+	if len(forecasts) != count/8 || at < 0 {
+		t.Fatalf("%d forecasts, want %d", len(forecasts), count/8)
 	}
-	if want := (seconds - warm) * perSecond / 8 * 9 / 10; len(errs) < want {
-		t.Fatalf("%d forecasts, want %d", len(errs), want)
+	judgeForecasts(t, forecasts, forecasts[at:])
+	judge(t, b, p.admin, s.store)
+}
+
+// judgeForecasts fails the test where more than half of the forecasts are wrong by more than a fifth. A drain that changed after
+// they were made, on a busy machine, is nobody's mistake: by as much as it did they may be wrong too.
+func judgeForecasts(t *testing.T, all, count []forecast) {
+	t.Helper()
+	var errs []float64
+	for _, f := range count {
+		errs = append(errs, math.Abs(float64(f.eta-f.actual)/float64(f.actual)))
 	}
 	slices.Sort(errs)
-	slices.Sort(signed)
-	first, last := forecasts[0], forecasts[len(forecasts)-1]
-	t.Logf("%d forecasts; error: median %.1f %%, 9 of 10 within %.1f %%; signed median %+.1f %%; first %+v, last %+v", len(errs),
-		100*errs[len(errs)/2], 100*errs[len(errs)*9/10], 100*signed[len(signed)/2], first, last)
-	if median := errs[len(errs)/2]; median > 0.2 && !raceDetector { // which slows every part, and not evenly
-		t.Errorf("the median error of the ETA is %.1f %%, want 20 %% at most", 100*median)
+	first, last := count[0], count[len(count)-1]
+	before := drained(all, first.told.Add(-2*time.Second), last.told)
+	after := drained(all, last.told, last.settled())
+	changed := math.Abs(after/before - 1)
+	median := errs[len(errs)/2]
+	t.Logf("%d forecasts; error: median %.1f %%, 9 of 10 within %.1f %%; the drain went from %.0f/s to %.0f/s; the first at position %d was told %v and waited %v, the last at %d %v and %v",
+		len(errs), 100*median, 100*errs[len(errs)*9/10], before, after,
+		first.position, first.eta, first.actual.Round(time.Millisecond), last.position, last.eta, last.actual.Round(time.Millisecond))
+	if median > 0.2+changed && !raceDetector { // which slows every part, and not evenly
+		t.Errorf("the median error of the ETA is %.1f %%, want 20 %% at most and %.1f %% for the drain, which changed", 100*median, 100*changed)
 	}
-	judge(t, b, p.admin, s.store)
+}
+
+// drained is how many orders a second were settled from one time to another, as those who were followed show.
+func drained(all []forecast, from, to time.Time) float64 {
+	n := 0
+	for _, f := range all {
+		if f.settled().After(from) && !f.settled().After(to) {
+			n += 8
+		}
+	}
+	return float64(n) / to.Sub(from).Seconds()
 }
