@@ -11,6 +11,7 @@ import (
 	"html"
 	"html/template"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,6 +126,7 @@ func AppendBusy(b []byte, p Busy) []byte {
 	if page == nil {
 		page = busyPages[busyKind{sluice.Internal, false, false}]
 	}
+	b = slices.Grow(b, page.size+busyLink.size+len(p.URL)+len(p.Label)+64)
 	for i, part := range page.parts {
 		b = append(b, part...)
 		if i == len(page.slots) {
@@ -154,7 +156,10 @@ func appendLink(b []byte, url, label string) []byte {
 }
 
 // cut is a rendered page with gaps.
-type cut struct{ parts, slots []string } // a part, a slot, a part …
+type cut struct {
+	parts, slots []string // a part, a slot, a part …
+	size         int      // of all parts
+}
 
 // render executes a template and cuts it at each @@SLOT@@.
 func render(name string, data any) *cut {
@@ -166,6 +171,7 @@ func render(name string, data any) *cut {
 	for i, piece := range strings.Split(out.String(), "@@") {
 		if i%2 == 0 {
 			c.parts = append(c.parts, piece)
+			c.size += len(piece)
 		} else {
 			c.slots = append(c.slots, piece)
 		}

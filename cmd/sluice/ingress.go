@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,7 +38,7 @@ func ingressCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log.Info("front door", "url", "http://"+l.Addr().String())
+			log.Info("front door", "url", doorURL(cfg, l.Addr()))
 			registry := newRegistry()
 			parts := []part{ingressPart(cfg, cfg.NSQD, nsqdHTTP(cfg.NSQDHTTP, cfg.NSQD), cfg.Worker, l, registry, log)}
 			if cfg.Metrics != "" {
@@ -56,6 +57,7 @@ var doorKeys = []string{
 	"max-wait", "buyer-rate", "address-rate", "max-connections", "address-connections", "disk-floor",
 	"identity", "trust-any-buyer", "identity-header", "trusted-proxies", "address-header",
 	"ticket-key", "ticket-issuer", "ticket-audience", "ticket-buyer-claim", "ticket-cookie",
+	"base-path", "cors-origins", "waiting-page", "busy-page", "tls-cert", "tls-key",
 }
 
 // listenDoor listens for buyers. Beyond loopback a buyer must be known, unless the operator says in words that anybody may
@@ -76,6 +78,15 @@ func listenDoor(cfg config.Config) (net.Listener, error) {
 			"listen %s: beyond loopback with --identity open anybody could order in anybody's name; want --identity ticket or header, or --trust-any-buyer", cfg.Listen)}, l.Close())
 	}
 	return l, nil
+}
+
+// doorURL is where buyers reach a door that nothing stands before.
+func doorURL(cfg config.Config, addr net.Addr) string {
+	scheme := "http"
+	if cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + addr.String() + cfg.BasePath
 }
 
 // metricsPart serves a door's metrics apart from its buyers.
@@ -100,6 +111,7 @@ type doorParts struct {
 	worker  *api.Client
 	tickets *ticket.Verifier // nil: buyers have none
 	door    *ingress.Door
+	cert    *certificate // nil: no TLS
 }
 
 // ingressPart runs a front door.
@@ -131,7 +143,11 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 	if err != nil {
 		return nil, err
 	}
-	p := &doorParts{worker: api.NewClient(workerAddr, token)}
+	cert, err := loadCertificate(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	p := &doorParts{worker: api.NewClient(workerAddr, token), cert: cert}
 	if cfg.Identity == string(ingress.IdentityTicket) {
 		if p.tickets, err = openTickets(cfg, log); err != nil {
 			return nil, err
@@ -180,6 +196,7 @@ func doorConfig(cfg config.Config) ingress.Config {
 	dc.Name, dc.Bound, dc.MaxWait, dc.MaxConnections = cfg.ID, int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg)
 	dc.AddressConnections = addressConnections(cfg)
 	dc.Identity, dc.IdentityHeader = ingress.Identity(cfg.Identity), cfg.IdentityHeader
+	dc.CORSOrigins, dc.BasePath, dc.WaitingPage, dc.BusyPage = cfg.CORSOrigins, cfg.BasePath, cfg.WaitingPage, cfg.BusyPage
 	dc.TicketCookie = cfg.TicketCookie
 	dc.Proxies, dc.AddressHeader = cfg.TrustedProxies, cfg.AddressHeader
 	dc.BuyerRate, dc.AddressRate = ingress.RateOf(float64(cfg.BuyerRate)), ingress.RateOf(float64(cfg.AddressRate))
@@ -208,9 +225,14 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 		wg.Go(func() { p.tickets.Follow(background) })
 	}
 
+	l = p.door.Connections.Listen(patientListener{l}, p.cert != nil)
+	if p.cert != nil {
+		l = tls.NewListener(l, p.cert.config()) // it is each connection's own worker that shakes hands, within the read time-out
+		wg.Go(func() { p.cert.watch(background, certificateLook) })
+	}
 	server := p.door.Server()
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(p.door.Connections.Listen(patientListener{l}, false)) }()
+	go func() { failed <- server.Serve(l) }()
 	select {
 	case err = <-failed:
 		p.door.Close()

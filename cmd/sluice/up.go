@@ -42,15 +42,15 @@ func up(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		workerPart(cfg, nsqd.Addr(), admin, registry, log),
 		ingressPart(cfg, nsqd.Addr(), nsqd.HTTPAddr(), admin.Addr().String(), door, registry, log),
 	}
-	log.Info("sluice is up", "door", "http://"+door.Addr().String(), "operations", "http://"+admin.Addr().String(), "data", cfg.Data)
+	log.Info("sluice is up", "door", doorURL(cfg, door.Addr()), "operations", "http://"+admin.Addr().String(), "data", cfg.Data)
 	if cfg.Demo {
-		parts = append(parts, demoPart(cfg, admin.Addr(), door.Addr()))
+		parts = append(parts, demoPart(cfg, admin.Addr(), doorURL(cfg, door.Addr())))
 	}
 	return runParts(ctx, parts...)
 }
 
 // demoPart creates the sale "demo" once the worker is there, and says how to buy.
-func demoPart(cfg config.Config, admin, door net.Addr) part {
+func demoPart(cfg config.Config, admin net.Addr, door string) part {
 	return part{"demo", func(ctx context.Context) error {
 		token, err := readToken(cfg)
 		if err != nil {
@@ -61,13 +61,13 @@ func demoPart(cfg config.Config, admin, door net.Addr) part {
 		if err := createDemo(ctx, client); err != nil {
 			return err
 		}
-		buyers := api.NewClient(door.String(), "")
+		buyers := api.NewClient(door, "")
 		defer buyers.Close()
 		for ctx.Err() == nil {
 			limited, cancel := context.WithTimeout(ctx, demoTimeout)
 			_, err := buyers.Sale(limited, "demo")
 			cancel()
-			if err == nil { // the door has heard of it
+			if err == nil || cfg.TLSCert != "" { // the door has heard of it; behind TLS a name may be missing to ask
 				fmt.Printf(demoText, door, admin, door, door)
 				break
 			}
@@ -101,12 +101,12 @@ const demoTimeout = 5 * time.Second
 const demoText = `
 The sale "demo" is open: 1,000 units, one a buyer.
 
-  front door   http://%s
+  front door   %s
   operations   http://%s   (sluice audit, sluice sale get demo, /metrics)
 
 Buy one, then see what became of it:
 
-  curl -s http://%s/v1/sales/demo/orders -H 'Content-Type: application/json' -d '{"user":"alice","quantity":1}'
-  curl -s 'http://%s/v1/orders/ORDER?wait=5s'
+  curl -s %s/v1/sales/demo/orders -H 'Content-Type: application/json' -d '{"user":"alice","quantity":1}'
+  curl -s '%s/v1/orders/ORDER?wait=5s'
 
 `
