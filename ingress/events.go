@@ -179,7 +179,7 @@ func (s *stream) gone() bool {
 	var b [1]byte
 	_, err := s.conn.Read(b[:])
 	e, ok := errors.AsType[net.Error](err)
-	return err != nil && !(ok && e.Timeout())
+	return err != nil && (!ok || !e.Timeout())
 }
 
 // tell says a status. Its version is the event's id; a place in the line that moved comes with the same one.
