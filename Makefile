@@ -8,6 +8,8 @@ STORE ?= sqlite
 FUZZTIME ?= 20s
 BUYERS ?= 20000
 CONCURRENCY ?= 200
+ONLY ?=
+SHORT ?=
 # Where `make test` also writes its events as JSON lines; empty: nowhere.
 TESTJSON ?=
 
@@ -64,9 +66,15 @@ fuzz: ## fuzz every fuzz test for a short time (FUZZTIME=20s)
 bench: ## run all benchmarks
 	$(WITH_POSTGRES) $(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
 
+.PHONY: scoreboard
+scoreboard: ## measure against other sides, write results/scoreboard.* (ONLY=S1,S2; SHORT=1: under a minute a row)
+	$(GO) build -o bin/scoreboard ./loadtest/scoreboard
+	bin/scoreboard $(if $(ONLY),--only $(ONLY)) $(if $(filter 1,$(SHORT)),--short)
+
 .PHONY: lint
 lint: ## check style, import rules and formatting
 	$(GO) vet ./...
+	$(GO) vet -C loadtest/peers ./...
 	$(GOLANGCI) run
 	@unformatted=$$($(TOOL) gofumpt -l .); [[ -z $$unformatted ]] || { echo "make fmt would change: $$unformatted"; exit 1; }
 
