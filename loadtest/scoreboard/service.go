@@ -42,12 +42,12 @@ func (l *lab) launch(ctx context.Context, bound int, worker string, workerFlags 
 	if err != nil {
 		return nil, err
 	}
-	if worker == "" {
-		worker, workerFlags = program, append([]string{"worker"}, workerFlags...)
-	}
 	s := &service{lab: l, sluice: program}
 	if s.dir, err = l.data(); err != nil {
 		return nil, err
+	}
+	if worker == "" {
+		worker, workerFlags = program, append([]string{"worker", "--data", s.store()}, workerFlags...)
 	}
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails (crypto/rand)
@@ -65,7 +65,7 @@ func (l *lab) launch(ctx context.Context, bound int, worker string, workerFlags 
 	if err != nil {
 		return nil, err
 	}
-	s.worker, err = l.start("worker", worker, append(workerFlags, "--nsqd", s.queue, "--admin", s.admin, "--id-key", s.key, "--data", s.store())...)
+	s.worker, err = l.start("worker", worker, append(workerFlags, "--nsqd", s.queue, "--admin", s.admin, "--id-key", s.key)...)
 	return s, err
 }
 
