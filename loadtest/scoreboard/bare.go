@@ -27,7 +27,7 @@ func (l *lab) bare(ctx context.Context) (*target, error) {
 		return nil, err
 	}
 	return &target{name: "bare 429", processes: []*process{p}, load: &load{
-		address: address, connections: connections,
+		addresses: []string{address}, connections: connections,
 		request: func(b []byte, n int64) []byte { return orderRequest(b, address, saleID, n) },
 		judge: func(_ int64, a answer) (string, error) {
 			if a.status != http.StatusTooManyRequests {

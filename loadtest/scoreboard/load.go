@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 // load is a closed loop: each connection sends one whole request, reads the whole answer and sends the next. It shares the
 // processors with the side that it loads, so it serves to compare costs, not to find rates or latencies.
 type load struct {
-	address     string
+	addresses   []string // connections take turns
 	connections int
 	request     func(b []byte, n int64) []byte                   // appends request n
 	judge       func(n int64, a answer) (kind string, err error) // an error makes the window void
@@ -27,10 +28,11 @@ type load struct {
 
 // client is one connection; one goroutine at a time owns it.
 type client struct {
-	conn    net.Conn
-	out, in []byte
-	seen    *hdrhistogram.Histogram // microseconds
-	answers map[string]int64
+	conn     net.Conn
+	patience time.Duration // with one answer; 0: answerTime
+	out, in  []byte
+	seen     *hdrhistogram.Histogram // microseconds
+	answers  map[string]int64
 }
 
 // answer is what came back for one request. Its bytes live until the next one.
@@ -46,7 +48,7 @@ const answerTime = 10 * time.Second
 func (l *load) dial(ctx context.Context) error {
 	var d net.Dialer
 	for len(l.clients) < l.connections {
-		conn, err := d.DialContext(ctx, "tcp", l.address)
+		conn, err := d.DialContext(ctx, "tcp", l.addresses[len(l.clients)%len(l.addresses)])
 		if err != nil {
 			return err
 		}
@@ -137,7 +139,7 @@ var errAnswer = errors.New("this is not an HTTP answer that can be read")
 // ask sends what is in out and reads one answer.
 func (c *client) ask() (a answer, err error) {
 	a.sent = time.Now()
-	if err := c.conn.SetDeadline(a.sent.Add(answerTime)); err != nil {
+	if err := c.conn.SetDeadline(a.sent.Add(cmp.Or(c.patience, answerTime))); err != nil {
 		return a, err
 	}
 	if _, err := c.conn.Write(c.out); err != nil {

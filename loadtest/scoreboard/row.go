@@ -17,7 +17,7 @@ type row struct {
 	measure    func(context.Context, *lab) (figure, error)
 }
 
-var rows = []row{shedding, accepting}
+var rows = []row{shedding, accepting, refusing, bounding}
 
 // figure is what a row found.
 type figure struct {

@@ -75,7 +75,7 @@ func (l *lab) fullDoor(ctx context.Context) (*fullDoor, error) {
 		return nil, err
 	}
 	f.target = &target{name: "sluice", processes: []*process{d.process, s.nsqd, s.worker}, load: &load{
-		address: d.address, connections: connections,
+		addresses: []string{d.address}, connections: connections,
 		request: func(b []byte, n int64) []byte { return orderRequest(b, d.address, saleID, f.buyer(n)) },
 		judge:   f.judge,
 	}}
@@ -87,7 +87,7 @@ func (f *fullDoor) fill(ctx context.Context, d door) error {
 	most := int64(shedBound + 10*connections)
 	accepted := make([]atomic.Bool, most)
 	fill := &load{
-		address: d.address, connections: connections,
+		addresses: []string{d.address}, connections: connections,
 		request: func(b []byte, n int64) []byte { return orderRequest(b, d.address, saleID, n) },
 		judge: func(n int64, a answer) (string, error) {
 			if a.status == http.StatusAccepted {

@@ -64,7 +64,7 @@ func (l *lab) openDoor(ctx context.Context) (*service, *target, *atomic.Int64, e
 	}
 	accepted := new(atomic.Int64)
 	t := &target{name: "sluice", processes: []*process{d.process, s.nsqd, s.worker}, settled: d.idle, load: &load{
-		address: d.address, connections: connections,
+		addresses: []string{d.address}, connections: connections,
 		request: func(b []byte, n int64) []byte { return orderRequest(b, d.address, saleID, n) },
 		judge: func(_ int64, a answer) (string, error) {
 			if a.status != http.StatusAccepted || !bytes.Contains(a.body, []byte(`"status":"queued"`)) {

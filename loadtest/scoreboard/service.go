@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -71,6 +72,13 @@ func (l *lab) launch(ctx context.Context, bound int, worker string, workerFlags 
 
 // store is where a worker with SQLite keeps its database.
 func (s *service) store() string { return filepath.Join(s.dir, "store") }
+
+// queueHTTP is where nsqd serves its figures: the port after the other.
+func (s *service) queueHTTP() string {
+	host, port, _ := net.SplitHostPort(s.queue)
+	n, _ := strconv.Atoi(port)
+	return net.JoinHostPort(host, strconv.Itoa(n+1))
+}
 
 // open starts a door with its share of the bound.
 func (s *service) open(name string, bound int, flags ...string) (d door, err error) {
