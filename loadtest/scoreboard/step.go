@@ -25,30 +25,31 @@ type step struct {
 // maxStepConnections is below the usual limit of open files.
 const maxStepConnections = 15_000
 
-// run answers how long after the first request the first refusal came.
+// errNoRefusal says that nothing was refused for as long as the step lasted.
+var errNoRefusal = errors.New("nothing was refused")
+
+// run answers how long after the first request the first refusal came; errNoRefusal where none did in time.
 func (s *step) run(ctx context.Context, most time.Duration) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
+	hung, hangUp := context.WithCancel(ctx)
+	defer hangUp()
 	began := time.Now()
 	var all sync.WaitGroup
-	var err error
-	for n := int64(0); err == nil && ctx.Err() == nil && !s.over(); n++ {
+	for n := int64(0); hung.Err() == nil && time.Since(began) < most && !s.over(); n++ {
 		time.Sleep(time.Until(began.Add(time.Duration(float64(n) / s.rate * float64(time.Second)))))
-		var c *client
-		if c, err = s.take(ctx); err == nil {
-			all.Go(func() { s.ask(c, n) })
-		}
+		all.Go(func() { s.ask(hung, n) })
 	}
-	s.hangUp(cancel, &all)
+	broken := s.end()
+	hangUp()
+	all.Wait()
 	switch {
-	case err != nil:
-		return 0, err
-	case s.refused.IsZero() && s.broken != nil:
-		return 0, s.broken
-	case s.refused.IsZero():
-		return 0, fmt.Errorf("no refusal within %v", most)
+	case !s.refused.IsZero():
+		return s.refused.Sub(began), nil
+	case broken != nil:
+		return 0, broken
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
 	}
-	return s.refused.Sub(began), nil
+	return most, errNoRefusal
 }
 
 func (s *step) over() bool {
@@ -57,8 +58,22 @@ func (s *step) over() bool {
 	return !s.refused.IsZero() || s.broken != nil
 }
 
-// take answers a connection that nobody uses.
+// take answers a connection that nobody uses; it is closed with ctx, so that whoever waits for an answer is woken.
 func (s *step) take(ctx context.Context) (*client, error) {
+	if c, err := s.idler(); c != nil || err != nil {
+		return c, err
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", s.address)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	return &client{conn: conn, in: make([]byte, 4<<10), patience: time.Hour}, nil
+}
+
+// idler answers a connection that is idle, or nil where a new one is needed.
+func (s *step) idler() (*client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if last := len(s.idle) - 1; last >= 0 {
@@ -69,21 +84,18 @@ func (s *step) take(ctx context.Context) (*client, error) {
 	if s.open == maxStepConnections {
 		return nil, errors.New("too many requests wait for an answer")
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", s.address)
-	if err != nil {
-		return nil, err
-	}
 	s.open++
-	c := &client{conn: conn, in: make([]byte, 4<<10), patience: 2 * rivalPatience}
-	context.AfterFunc(ctx, func() { _ = conn.Close() }) // whoever waits for its answer is woken
-	return c, nil
+	return nil, nil
 }
 
 // ask sends one request. What comes after the first refusal is of no interest.
-func (s *step) ask(c *client, n int64) {
-	c.out = orderRequest(c.out[:0], s.address, saleID, n)
-	a, err := c.ask()
+func (s *step) ask(ctx context.Context, n int64) {
+	var a answer
+	c, err := s.take(ctx)
+	if err == nil {
+		c.out = orderRequest(c.out[:0], s.address, saleID, n)
+		a, err = c.ask()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -99,13 +111,11 @@ func (s *step) ask(c *client, n int64) {
 	}
 }
 
-// hangUp closes all connections and waits for who used them.
-func (s *step) hangUp(cancel context.CancelFunc, all *sync.WaitGroup) {
+// end makes whatever still comes of no interest, and answers what broke before.
+func (s *step) end() error {
 	s.mu.Lock()
-	if s.refused.IsZero() && s.broken == nil {
-		s.broken = errors.New("no refusal, and no more time")
-	}
-	s.mu.Unlock()
-	cancel()
-	all.Wait()
+	defer s.mu.Unlock()
+	broken := s.broken
+	s.broken = errors.Join(broken, errNoRefusal)
+	return broken
 }
