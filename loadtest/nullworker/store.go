@@ -105,6 +105,9 @@ func (s *store) Ping(context.Context) error { return nil }
 // Close has nothing to close.
 func (s *store) Close() error { return nil }
 
+// Limits are never set here.
+func (s *store) Limits(context.Context) (sluice.Limits, error) { return sluice.Limits{}, nil }
+
 // errNone answers what nobody asks of a store without memory.
 var errNone = errors.New("the null store keeps no orders")
 
@@ -131,4 +134,9 @@ func (s *store) TopUp(context.Context, string, int64) (sluice.Changes, error) {
 // End is not there.
 func (s *store) End(context.Context, string) (sluice.Changes, error) {
 	return sluice.Changes{}, errNone
+}
+
+// ChangeLimits is not there.
+func (s *store) ChangeLimits(context.Context, func(*sluice.Limits) error) (sluice.Limits, error) {
+	return sluice.Limits{}, errNone
 }
