@@ -254,6 +254,7 @@ func (s *stand) call(method, path, body string, headers ...string) answer {
 		ctx.Request.Header.Set(headers[i], headers[i+1])
 	}
 	s.Handle(&ctx)
+	documented(s.t, &ctx)
 	a := answer{status: ctx.Response.StatusCode(), header: &ctx.Response.Header}
 	if bytes.Contains(ctx.Response.Header.ContentType(), []byte("json")) {
 		if err := json.Unmarshal(ctx.Response.Body(), &a.body); err != nil {
@@ -282,7 +283,11 @@ func (s *stand) outcome(order string, state sluice.State, version int64) sluice.
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return sluice.Status{Order: id, Sale: "demo", State: state, Version: version, Units: 1, SettledAt: time.Now()}
+	st := sluice.Status{Order: id, Sale: "demo", State: state, Version: version, Units: 1, SettledAt: time.Now()}
+	if state == sluice.Rejected {
+		st.Reason = sluice.SoldOut
+	}
+	return st
 }
 
 func (s *stand) hear(statuses ...sluice.Status) {

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
@@ -53,6 +54,8 @@ func speak(t *testing.T, address, raw string) (heard, map[string]any) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	documentedRaw(t, raw, res)
 	var problem map[string]any
 	if err := json.Unmarshal(body, &problem); err != nil {
 		t.Fatalf("answer to %.80q is no JSON: %s", raw, body)

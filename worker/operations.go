@@ -65,6 +65,8 @@ func (w *Worker) routes(srv *khttp.Server) {
 	r.DELETE(api.PathBlocks, handle(http.StatusOK, w.liftBlock))
 	r.POST(api.PathFacts, handle(http.StatusOK, w.facts))
 	r.POST(api.PathStatuses, handle(http.StatusOK, w.statuses))
+	r.GET(api.PathDocument, document(api.OperationsDocument))
+	r.GET(api.PathDoorDocument, document(api.DoorDocument))
 	srv.Handle("/metrics", promhttp.HandlerFor(w.Registry, promhttp.HandlerOpts{}))
 	srv.HandleFunc("/livez", func(res http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(res, "alive\n") })
 	srv.HandleFunc("/readyz", w.readyz)
@@ -128,6 +130,11 @@ func limitBody(next http.Handler) http.Handler {
 	})
 }
 
+// document serves one of the published contracts.
+func document(text string) khttp.HandlerFunc {
+	return func(ctx khttp.Context) error { return ctx.Blob(http.StatusOK, api.ContentYAML, []byte(text)) }
+}
+
 func (w *Worker) readyz(res http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
@@ -159,8 +166,11 @@ func writeProblem(res http.ResponseWriter, e *sluice.Error) {
 		return
 	}
 	res.Header().Set("Content-Type", api.ContentProblem)
-	if e.Refusal == sluice.Unavailable {
+	switch e.Refusal {
+	case sluice.Unavailable:
 		res.Header().Set("Retry-After", "1")
+	case sluice.Unauthorized:
+		res.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	res.WriteHeader(e.Refusal.Status())
 	_, _ = res.Write(body)

@@ -41,6 +41,7 @@ type troubled struct {
 	reserves [][]sluice.Order
 	slow     chan struct{} // Reserve waits for it, where it is not nil
 	noLimits bool          // the limits can't be read
+	ill      error         // what Sales and Ping answer, where it is not nil
 }
 
 func (s *troubled) Limits(ctx context.Context) (sluice.Limits, error) {
@@ -241,6 +242,7 @@ func (s *shop) call(method, path, body, token string) (int, map[string]any) {
 	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(res.Body)
 	must(s.t, err)
+	documented(s.t, req, body, res, b)
 	out := map[string]any{}
 	if strings.Contains(res.Header.Get("Content-Type"), "json") {
 		must(s.t, json.Unmarshal(b, &out))
