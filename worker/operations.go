@@ -166,10 +166,10 @@ func writeProblem(res http.ResponseWriter, e *sluice.Error) {
 		return
 	}
 	res.Header().Set("Content-Type", api.ContentProblem)
-	switch e.Refusal {
-	case sluice.Unavailable:
+	if e.Refusal == sluice.Unavailable {
 		res.Header().Set("Retry-After", "1")
-	case sluice.Unauthorized:
+	}
+	if e.Refusal == sluice.Unauthorized {
 		res.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	res.WriteHeader(e.Refusal.Status())

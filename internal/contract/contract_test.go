@@ -62,8 +62,8 @@ func TestCheck_LetsGoodAnswersPass(t *testing.T) {
 
 // Each of these is a good answer with one thing wrong.
 func TestCheck_FindsWhatIsWrong(t *testing.T) {
-	in := func(old, new string) func(*exchange) {
-		return func(e *exchange) { e.body = strings.Replace(e.body, old, new, 1) }
+	in := func(good, bad string) func(*exchange) {
+		return func(e *exchange) { e.body = strings.Replace(e.body, good, bad, 1) }
 	}
 	header := func(name, value string) func(*exchange) {
 		return func(e *exchange) {
@@ -126,16 +126,17 @@ func TestCheck_FindsWhatIsWrong(t *testing.T) {
 
 // What is no HTTP is answered too.
 func TestCheck_KnowsAnswersToWhatIsNoRequest(t *testing.T) {
-	res := func(reason, status string) *http.Response {
-		return &http.Response{
+	check := func(reason string) error {
+		res := &http.Response{
 			StatusCode: 400, Header: http.Header{"Content-Type": {"application/problem+json"}},
-			Body: io.NopCloser(strings.NewReader(`{"type":"urn:sluice:refusal:` + reason + `","title":"x","status":` + status + `,"reason":"` + reason + `","detail":"x"}`)),
+			Body: io.NopCloser(strings.NewReader(`{"type":"urn:sluice:refusal:` + reason + `","title":"x","status":400,"reason":"` + reason + `","detail":"x"}`)),
 		}
+		return Door(t).Check(nil, res)
 	}
-	if err := Door(t).Check(nil, res("bad-request", "400")); err != nil {
+	if err := check("bad-request"); err != nil {
 		t.Error(err)
 	}
-	if err := Door(t).Check(nil, res("queue-full", "400")); err == nil {
+	if err := check("queue-full"); err == nil {
 		t.Error("a refusal of a call passes for an answer to what is none")
 	}
 }
