@@ -254,7 +254,7 @@ func (s *stand) call(method, path, body string, headers ...string) answer {
 		ctx.Request.Header.Set(headers[i], headers[i+1])
 	}
 	s.Handle(&ctx)
-	documented(s.t, &ctx, "")
+	documented(s.t, &ctx, s.cfg.BasePath)
 	a := answer{status: ctx.Response.StatusCode(), header: &ctx.Response.Header}
 	if bytes.Contains(ctx.Response.Header.ContentType(), []byte("json")) {
 		if err := json.Unmarshal(ctx.Response.Body(), &a.body); err != nil {
