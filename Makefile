@@ -53,6 +53,10 @@ race: ## run all tests but the kill tests with the race detector, in the process
 kill: ## run the kill tests ten times (SLUICE_FAULT_SEED repeats a run)
 	SLUICE_FAULT_RUNS=$${SLUICE_FAULT_RUNS:-10} $(WITH_POSTGRES) $(GO) test -count=1 -v -timeout 60m -run 'TestKill|TestBound' ./faulttest
 
+.PHONY: browser
+browser: ## look at the pages through a real browser; installs chromium where it is missing (SLUICE_SCREENSHOTS=dir keeps pictures)
+	cd browsertest && $(GO) test -count=1 -timeout 20m ./...
+
 .PHONY: fuzz
 fuzz: ## fuzz every fuzz test for a short time (FUZZTIME=20s)
 	for package in $$($(GO) list ./...); do \

@@ -62,6 +62,7 @@ type Waiting struct {
 	Status   sluice.Status
 	Position int64         // in the line; 0: none
 	ETA      time.Duration // of its end
+	Left     time.Duration // until it must be paid; 0: unknown, or nothing to pay
 	Checkout string        // where to pay; empty: nowhere
 	Events   string        // URL of the order's event stream, of the page's own origin
 	Home     string        // the shop's URL; empty: unknown
@@ -72,7 +73,8 @@ type waitingPage struct {
 	Waiting
 	words
 	Final                         bool
-	Refresh                       int // seconds, where there are no scripts
+	Refresh, Left                 int // seconds; the first where there are no scripts
+	LeftAbout                     string
 	Place, About, Until, UntilUTC string
 	Units                         string
 }
@@ -84,7 +86,7 @@ func WriteWaiting(w io.Writer, p Waiting) error {
 		Place: strconv.FormatInt(p.Position, 10), About: about(p.ETA), Units: units(p.Status.Units),
 	}
 	if p.Status.State == sluice.Held {
-		page.Refresh = 20
+		page.Refresh, page.Left, page.LeftAbout = 20, max(0, int(p.Left/time.Second)), about(p.Left)
 		page.Until, page.UntilUTC = p.Status.PayBy.UTC().Format(time.RFC3339), p.Status.PayBy.UTC().Format("15:04 MST")
 	}
 	return pages.ExecuteTemplate(w, "waiting", page)

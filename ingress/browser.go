@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -108,13 +109,22 @@ func (d *Door) showOrder(ctx *fasthttp.RequestCtx, text []byte) {
 	}
 	pageHeaders(ctx)
 	err := console.WriteWaiting(ctx.Response.BodyWriter(), console.Waiting{
-		Status: s.Status, Position: s.position, ETA: s.eta, Checkout: s.checkoutURL(),
+		Status: s.Status, Position: s.position, ETA: s.eta, Left: d.left(&s.Status), Checkout: s.checkoutURL(),
 		Events: d.ordersHref + id.String() + string(eventsEnd), Home: d.home(),
 	})
 	if err != nil {
 		ctx.Response.ResetBody()
 		d.refuseError(ctx, sluice.Refuse(sluice.Internal, "write the page: %v", err))
 	}
+}
+
+// left is how long the buyer of a held order has to pay, by the store's clock.
+func (d *Door) left(s *sluice.Status) time.Duration {
+	now := d.storeNow()
+	if s.State != sluice.Held || now.IsZero() {
+		return 0
+	}
+	return s.PayBy.Sub(now)
 }
 
 func pageHeaders(ctx *fasthttp.RequestCtx) {

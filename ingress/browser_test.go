@@ -86,7 +86,7 @@ func TestBrowser_IsLedToTheWaitingPageAndSeesHowItEnds(t *testing.T) {
 				status sluice.Status
 				says   []string
 			}{
-				{sluice.Status{}, []string{"You are in the line", `id="position">1<`, `data-version="1" data-final="false"`, "<noscript><meta http-equiv"}},
+				{sluice.Status{}, []string{"You are in the line", `id="position" aria-live="off">1<`, `data-version="1" data-final="false"`, "<noscript><meta http-equiv"}},
 				{held, []string{"It is yours until", "15:04 UTC", `href="https://shop.example/pay?a=1&amp;o=` + id + `"`, `data-version="2" data-final="false"`}},
 				{s.outcome(id, sluice.Paid, 3), []string{"Your order is complete: 1 unit.", `data-final="true"`}},
 			} {

@@ -8,19 +8,18 @@
     return m < 90 ? m + " minutes" : Math.round(m / 60) + " hours";
   };
 
-  // Times are the reader's own; what is left of them counts down.
-  const began = Date.now();
+  // Times are shown as the reader's clock has them; what is left counts down from when the page came, whatever that shows.
+  let began = performance.now();
   const tick = () => {
     for (const t of document.querySelectorAll("time[data-until]")) {
-      const until = new Date(t.dateTime);
-      t.textContent = until.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+      t.textContent = new Date(t.dateTime).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     }
     for (const t of document.querySelectorAll("time[data-left]")) {
-      const left = Math.max(0, Math.ceil((new Date(t.dateTime) - Date.now()) / 1000));
+      const left = Math.max(0, Math.ceil(t.dataset.left - (performance.now() - began) / 1000));
       t.textContent = Math.floor(left / 60) + ":" + String(left % 60).padStart(2, "0");
     }
     for (const t of document.querySelectorAll("time[data-seconds]")) {
-      const left = t.dataset.seconds * 1000 - (Date.now() - began);
+      const left = t.dataset.seconds * 1000 - (performance.now() - began);
       t.textContent = left > 0 ? "in " + rounded(left) : "now";
     }
   };
@@ -46,6 +45,7 @@
     document.title = page.title;
     main().replaceChildren(...next.childNodes);
     Object.assign(main().dataset, next.dataset);
+    began = performance.now();
     tick();
   };
   const heard = async (order) => {
