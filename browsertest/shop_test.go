@@ -127,7 +127,7 @@ func (s *shop) eventually(what string, ok func() bool) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -17,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/config"
 )
 
 // newCertificate makes a self-signed certificate with a number, as the two files of it.
@@ -108,6 +112,23 @@ func TestTLS_FollowsItsFilesAndOutlivesBrokenOnes(t *testing.T) {
 		t.Errorf("events over TLS: %v, %s", err, events)
 	}
 
+	for scheme, status := range map[string]int{"https": 202, "http": 403} { // a page without TLS may be anybody's on the way
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+door+"/sluice/v1/sales/demo/orders", strings.NewReader("user=bob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Origin", scheme+"://"+door)
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != status {
+			t.Errorf("a form of %s://%s: %d, want %d", scheme, door, res.StatusCode, status)
+		}
+	}
+
 	other, otherKey := newCertificate(t, 2)
 	write(t, certFile, other) // does not fit the old key
 	eventually(t, "it is said once that the files are not good", func() bool { return strings.Contains(p.said(), "the old one stays") })
@@ -128,6 +149,46 @@ func TestTLS_FollowsItsFilesAndOutlivesBrokenOnes(t *testing.T) {
 	}
 	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit %d", code)
+	}
+}
+
+func TestCertificate_SaysOnceThatFilesAreNotGood(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config.Config{TLSCert: filepath.Join(dir, "door.crt"), TLSKey: filepath.Join(dir, "door.key")}
+	cert, key := newCertificate(t, 1)
+	write(t, cfg.TLSCert, cert)
+	write(t, cfg.TLSKey, key)
+	var said bytes.Buffer
+	c, err := loadCertificate(cfg, slog.New(slog.NewTextHandler(&said, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := func() int64 { return c.current.Load().Leaf.SerialNumber.Int64() }
+	for n := int64(2); n <= 4; n++ {
+		said.Reset()
+		cert, key := newCertificate(t, n)
+		write(t, cfg.TLSCert, cert)
+		if n == 3 {
+			if err := os.Remove(cfg.TLSKey); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.look()
+		if said.Len() > 0 || number() != n-1 {
+			t.Errorf("between the two files: certificate %d, said %s", number(), &said)
+		}
+		for range 5 {
+			c.look()
+		}
+		if strings.Count(said.String(), "the old one stays") != 1 || number() != n-1 {
+			t.Errorf("with broken files: certificate %d, said %s", number(), &said)
+		}
+		write(t, cfg.TLSKey, key)
+		c.look()
+		c.look()
+		if number() != n || strings.Count(said.String(), "new certificate") != 2 {
+			t.Errorf("with both files: certificate %d, said %s", number(), &said)
+		}
 	}
 }
 
