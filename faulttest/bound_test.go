@@ -2,7 +2,10 @@ package faulttest
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -11,37 +14,60 @@ import (
 // P4: with a worker that settles nothing, exactly as many orders come in as the bound says, however many ask at once.
 // P7: everybody else hears at once why, and when to come back. P3: what came in is settled when the worker goes on.
 func TestBound_HoldsExactlyWithWorkerStopped(t *testing.T) {
-	everywhere(t, func(s scene) {
-		t := s.t
-		const bound, clients, each = 1000, 256, 16
-		p := launchParts(t, s, "1000")
-		openSale(t, p.door, p.admin, saleID, 100_000)
-		p.worker.signal(t, syscall.SIGSTOP)
+	everywhere(t, func(s scene) { holdsExactly(s, 1) })
+}
 
-		b := newBuyers(p.door, saleID, clients*each, clients, 0)
-		defer b.keep(t, s.dir)
-		ctx, cancel := context.WithTimeout(t.Context(), rushTime)
-		defer cancel()
-		b.rushOnce(ctx)
-		refused := 0
-		for _, e := range b.history.Events() {
-			if e.Event == Answer && !e.Accepted() {
-				refused++
-			}
-		}
-		if got := len(b.orders); got != bound || refused != clients*each-bound {
-			t.Errorf("P4: %d accepted and %d refused, want %d and %d", got, refused, bound, clients*each-bound)
-		}
-		refusedProperly(t, b)
-		repeats(t, b)
+// P4 again, with the bound in four shares: the doors together let in exactly as many.
+func TestBound_HoldsExactlyAtFourDoors(t *testing.T) {
+	everywhere(t, func(s scene) { holdsExactly(s, 4) })
+}
 
-		p.worker.signal(t, syscall.SIGCONT)
-		b.count = len(b.orders) // the others were turned away for good
-		rows := judge(t, b, p.admin, s.store)
-		if len(rows) != bound {
-			t.Errorf("%d orders in the database, want %d", len(rows), bound)
+func holdsExactly(s scene, doors int) {
+	t := s.t
+	const bound, clients, each = 1000, 256, 16
+	p := launchBehind(t, s)
+	b := newBuyers("", saleID, clients*each, clients, 0)
+	b.doors = nil
+	var addresses []string
+	for i := range doors {
+		id := fmt.Sprintf("door-%d", i+1)
+		address, _ := p.launchDoor(t, s.dir, id, strconv.Itoa(bound/doors))
+		b.doors, addresses = append(b.doors, front{id, "http://" + address}), append(addresses, address)
+	}
+	openSaleWith(t, p.admin, saleID, 100_000, 1, 0, addresses...)
+	p.worker.freeze(t)
+
+	defer b.keep(t, s.dir)
+	ctx, cancel := context.WithTimeout(t.Context(), rushTime)
+	defer cancel()
+	b.rushOnce(ctx)
+	accepted, refused := map[string]int{}, 0
+	for _, e := range b.history.Events() {
+		switch {
+		case e.Event != Answer:
+		case e.Accepted():
+			accepted[e.Door]++
+		default:
+			refused++
 		}
-	})
+	}
+	for _, door := range b.doors {
+		if got := accepted[door.name]; got != bound/doors {
+			t.Errorf("P4: %d accepted at %s, want %d", got, door.name, bound/doors)
+		}
+	}
+	if got := len(b.orders); got != bound || refused != clients*each-bound {
+		t.Errorf("P4: %d accepted and %d refused, want %d and %d", got, refused, bound, clients*each-bound)
+	}
+	refusedProperly(t, b)
+	repeats(t, b)
+
+	p.worker.signal(t, syscall.SIGCONT)
+	b.count = len(b.orders) // the others were turned away for good
+	rows := judge(t, b, p.admin, s.store)
+	if len(rows) != bound {
+		t.Errorf("%d orders in the database, want %d", len(rows), bound)
+	}
 }
 
 // refusedProperly: one more buyer is told queue-full, when to come back, and is told so at once.
@@ -68,7 +94,8 @@ func repeats(t *testing.T, b *buyers) {
 	t.Helper()
 	for i := 0; i < len(b.orders); i += 100 {
 		e := b.orders[i]
-		if a := b.place(t.Context(), e.User, e.Key); a.code != http.StatusOK || a.Order != e.Order {
+		at := slices.IndexFunc(b.doors, func(d front) bool { return d.name == e.Door })
+		if a := b.placeAt(t.Context(), b.doors[at], e.User, e.Key, 1); a.code != http.StatusOK || a.Order != e.Order {
 			t.Errorf("P5: %s asked again and got %d %q %s, want 200 %s", e.User, a.code, a.Reason, a.Order, e.Order)
 		}
 	}

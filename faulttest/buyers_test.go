@@ -94,15 +94,16 @@ func (b *buyers) rush(ctx context.Context) {
 	workers.Wait()
 }
 
-// rushOnce lets everybody ask once, whatever the answer.
+// rushOnce lets everybody ask once, whatever the answer; the doors take turns.
 func (b *buyers) rushOnce(ctx context.Context) {
 	var workers sync.WaitGroup
 	for range b.concurrency {
 		workers.Go(func() {
 			for n := b.taken.Add(1); n <= int64(b.count); n = b.taken.Add(1) {
 				user, key := fmt.Sprintf("buyer-%06d", n), fmt.Sprintf("key-%06d", n)
-				if a := b.place(ctx, user, key); a.code == http.StatusAccepted {
-					b.accept(Event{User: user, Key: key, Order: a.Order})
+				door := b.doors[n%int64(len(b.doors))]
+				if a := b.placeAt(ctx, door, user, key, 1); a.code == http.StatusAccepted {
+					b.accept(Event{Door: door.name, User: user, Key: key, Order: a.Order})
 				}
 			}
 		})

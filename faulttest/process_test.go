@@ -94,6 +94,34 @@ func (p *process) signal(t *testing.T, s syscall.Signal) {
 	}
 }
 
+// freeze is SIGSTOP, and waits until every thread has stopped: for a while after the signal some go on. Where there is no
+// /proc to tell, a pause has to do.
+func (p *process) freeze(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGSTOP)
+	tasks := fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid)
+	if _, err := os.Stat(tasks); err != nil {
+		time.Sleep(500 * time.Millisecond)
+		return
+	}
+	eventually(t, 10*time.Second, p.name+" has stopped", func() error {
+		stats, err := filepath.Glob(filepath.Join(tasks, "*", "stat"))
+		if err != nil || len(stats) == 0 {
+			return fmt.Errorf("no threads in %s: %w", tasks, err)
+		}
+		for _, path := range stats {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if _, rest, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(rest, "T") {
+				return fmt.Errorf("a thread goes on: %.80s", stat)
+			}
+		}
+		return nil
+	})
+}
+
 // cleanEnv keeps settings of the surrounding shell away from the service.
 func cleanEnv() []string {
 	var env []string
