@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,7 +36,7 @@ func (l *lab) start(name, program string, args ...string) (*process, error) {
 	defer out.Close()                      //nolint:errcheck // the child has its own descriptor
 	p.cmd = exec.Command(program, args...) //nolint:noctx // it is ended by end, after it was asked whether it still runs
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = out, out, cleanEnv()
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = apart()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
@@ -49,8 +51,7 @@ func (l *lab) start(name, program string, args ...string) (*process, error) {
 // end kills everything that runs, the last started first; nothing that they know is needed any more. One that had ended by
 // itself is an error.
 func (l *lab) end() (err error) {
-	for i := len(l.running) - 1; i >= 0; i-- {
-		p := l.running[i]
+	for _, p := range slices.Backward(l.running) {
 		select {
 		case <-p.done:
 			err = errors.Join(err, fmt.Errorf("%s ended by itself: %v; it said:\n%s", p.name, p.cmd.ProcessState, tail(p.log, 20)))
@@ -73,6 +74,29 @@ func (p *process) signal(s syscall.Signal) error {
 		return fmt.Errorf("%v to %s: %w", s, p.name, err)
 	}
 	return nil
+}
+
+// freeze is SIGSTOP, and waits until every thread has stopped: for a while after the signal some go on.
+func (p *process) freeze(ctx context.Context) error {
+	if err := p.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return eventually(ctx, 10*time.Second, p.name+" has stopped", func() error {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		if err != nil || len(stats) == 0 {
+			return fmt.Errorf("its threads can't be seen: %w", err)
+		}
+		for _, path := range stats {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if state := stat[bytes.LastIndexByte(stat, ')')+1:]; !bytes.HasPrefix(state, []byte(" T")) {
+				return fmt.Errorf("a thread goes on: %.80s", stat)
+			}
+		}
+		return nil
+	})
 }
 
 // tick is what /proc counts processor time in, on every architecture that Linux runs on.

@@ -75,7 +75,7 @@ func (l *lab) firstRefusals(ctx context.Context, runs int) (took []float64, err 
 	}
 	accepted, next := int64(0), int64(0)
 	for range runs {
-		if err := s.worker.signal(syscall.SIGSTOP); err != nil {
+		if err := s.worker.freeze(ctx); err != nil {
 			return nil, err
 		}
 		r := rush{connections: connections, address: d.address}

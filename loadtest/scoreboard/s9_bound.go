@@ -119,7 +119,7 @@ func (o *outside) sluice(ctx context.Context) (draining, stopped float64, err er
 
 // stopped asks with the worker stopped: exactly the bound comes in.
 func (o *outside) stopped(ctx context.Context, s *service, crowd *load) (float64, error) {
-	if err := s.worker.signal(syscall.SIGSTOP); err != nil {
+	if err := s.worker.freeze(ctx); err != nil {
 		return 0, err
 	}
 	before := len(o.accepted)
