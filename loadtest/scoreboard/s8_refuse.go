@@ -139,7 +139,7 @@ func (r *rush) load() *load {
 
 // rivalWork makes a rival's request cost some milliseconds of a processor: three times its capacity is then an open model that
 // can be kept up for as long as a rival needs.
-const rivalWork = 8_000
+const rivalWork = 20_000
 
 // rivalRefuses finds out what a rival can do, and how long it takes a fresh one to refuse when three times that comes at once.
 func (l *lab) rivalRefuses(ctx context.Context, name string, patience time.Duration) (first time.Duration, capacity float64, err error) {

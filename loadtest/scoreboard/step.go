@@ -25,7 +25,7 @@ type step struct {
 // maxStepConnections is below the usual limit of open files.
 const maxStepConnections = 15_000
 
-// errNoRefusal says that nothing was refused for as long as the step lasted.
+// errNoRefusal says that nothing was refused for as long as the step lasted, or until maxStepConnections waited.
 var errNoRefusal = errors.New("nothing was refused")
 
 // run answers how long after the first request the first refusal came; errNoRefusal where none did in time.
@@ -38,18 +38,18 @@ func (s *step) run(ctx context.Context, most time.Duration) (time.Duration, erro
 		time.Sleep(time.Until(began.Add(time.Duration(float64(n) / s.rate * float64(time.Second)))))
 		all.Go(func() { s.ask(hung, n) })
 	}
-	broken := s.end()
+	took, broken := time.Since(began), s.end()
 	hangUp()
 	all.Wait()
 	switch {
 	case !s.refused.IsZero():
 		return s.refused.Sub(began), nil
-	case broken != nil:
+	case broken != nil && !errors.Is(broken, errNoRefusal):
 		return 0, broken
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
 	}
-	return most, errNoRefusal
+	return took, errNoRefusal
 }
 
 func (s *step) over() bool {
@@ -82,7 +82,7 @@ func (s *step) idler() (*client, error) {
 		return c, nil
 	}
 	if s.open == maxStepConnections {
-		return nil, errors.New("too many requests wait for an answer")
+		return nil, errNoRefusal // so many were let in
 	}
 	s.open++
 	return nil, nil
