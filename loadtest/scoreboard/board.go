@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -188,7 +190,7 @@ func (s side) told() string {
 		parts = append(parts, fmt.Sprintf("%s: %d", kind, s.Answers[kind]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Figures)) {
-		parts = append(parts, fmt.Sprintf("%s: %.4g", name, s.Figures[name]))
+		parts = append(parts, name+": "+strconv.FormatFloat(math.Round(s.Figures[name]*1000)/1000, 'f', -1, 64))
 	}
 	if len(parts) == 0 {
 		return "–"
