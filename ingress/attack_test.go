@@ -3,6 +3,7 @@ package ingress
 import (
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"sync"
@@ -16,9 +17,10 @@ import (
 )
 
 const (
-	attackers    = 5000
-	attackRead   = 3 * time.Second // the server's time-out here
-	bearableWait = 2 * time.Second // of a buyer, at any time: sooner than the attack is cut off, on a busy machine too
+	attackers      = 5000
+	attackersOfOne = 200             // the limit of one address
+	attackRead     = 3 * time.Second // the server's time-out here
+	bearableWait   = time.Second     // of a buyer, at any time
 )
 
 // P7, P9: thousands of connections that send their headers byte by byte are cut off in time and cost a bounded amount of
@@ -28,57 +30,70 @@ func TestAttack_SlowHeadersDoNotStopABuyer(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur < 2*attackers+500 { // Go has raised it as far as it may
 		t.Skipf("both ends of %d connections need %d open files; the limit is %d (%v)", attackers, 2*attackers+500, files.Cur, err)
 	}
-	const perAddress = 200
 	for _, c := range []struct {
 		what   string
 		source func(n int) string
 		let    int // so many are let in
 	}{
-		{"from one address", func(int) string { return "127.0.0.2" }, perAddress},
+		{"from one address", func(int) string { return "127.0.0.2" }, attackersOfOne},
 		{"from many addresses", func(n int) string { return fmt.Sprintf("127.1.%d.%d", n/250, n%250+1) }, attackers},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			cfg := testConfig()
-			cfg.Bound, cfg.MaxConnections, cfg.AddressConnections = 1<<40, attackers+100, perAddress
-			s := newStand(t, cfg, nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 1<<40, 1<<40 }))
-			s.run()
-			address := s.serveOn(s.Connections.Listen(loopback(t), false), func(server *fasthttp.Server) { server.ReadTimeout = attackRead })
-			before := memory()
-
-			buyer := s.keepBuying(address)
-			crowd := attack(t, address, c.source)
-			reached := time.Now()
-			s.eventually("whoever may is in", func() bool {
-				_, refused := s.Connections.Refused()
-				return int(refused) >= attackers-c.let && s.Connections.Open() >= c.let
-			})
-			open, most := s.Connections.Open(), memory()
-			for s.Connections.Open() > 1 && time.Since(reached) < 5*attackRead { // one: the buyer
-				for _, conn := range crowd {
-					_, _ = conn.Write([]byte("x"))
+			worst := time.Duration(math.MaxInt64)
+			for range 3 { // others may keep this machine busy for a second; a defect keeps the buyer waiting each time
+				if worst = underAttack(t, c.source, c.let); worst <= bearableWait || t.Failed() {
+					return
 				}
-				time.Sleep(100 * time.Millisecond)
 			}
-			took := time.Since(reached)
-			orders, worst := buyer()
-
-			if open < c.let || took > attackRead+2*time.Second {
-				t.Errorf("%d were open, want %d; the last was cut off after %v, want %v", open, c.let, took, attackRead)
-			}
-			if _, refused := s.Connections.Refused(); int(refused) != attackers-c.let {
-				t.Errorf("%d connections were refused, want %d", refused, attackers-c.let)
-			}
-			if orders < 20 || worst > bearableWait {
-				t.Errorf("the buyer had %d answers, the slowest after %v; want at most %v", orders, worst, bearableWait)
-			}
-			each := (int64(most) - int64(before)) / int64(c.let)
-			if each > 64<<10 {
-				t.Errorf("a connection costs %d bytes", each)
-			}
-			t.Logf("%d open, cut off within %v; %d orders, the slowest %v; %d KiB of memory, then %d: %d bytes a connection",
-				open, took.Round(time.Millisecond), orders, worst.Round(time.Millisecond), before>>10, most>>10, each)
+			t.Errorf("the buyer's slowest answer took %v, want at most %v", worst, bearableWait)
 		})
 	}
+}
+
+// underAttack says how long the slowest answer to a buyer took while 5,000 connections, of which so many are let in, send their
+// headers byte by byte.
+func underAttack(t *testing.T, source func(n int) string, let int) (worst time.Duration) {
+	t.Helper()
+	cfg := testConfig()
+	cfg.Bound, cfg.MaxConnections, cfg.AddressConnections = 1<<40, attackers+100, attackersOfOne
+	s := newStand(t, cfg, nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 1<<40, 1<<40 }))
+	s.run()
+	address := s.serveOn(s.Connections.Listen(loopback(t), false), func(server *fasthttp.Server) { server.ReadTimeout = attackRead })
+	before := memory()
+
+	buyer := s.keepBuying(address)
+	crowd := attack(t, address, source)
+	reached := time.Now()
+	s.eventually("whoever may is in", func() bool {
+		_, refused := s.Connections.Refused()
+		return int(refused) >= attackers-let && s.Connections.Open() >= let
+	})
+	most := memory()
+	for s.Connections.Open() > 1 && time.Since(reached) < 5*attackRead { // one: the buyer
+		for _, conn := range crowd {
+			_, _ = conn.Write([]byte("x"))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	took := time.Since(reached)
+	orders, worst := buyer()
+
+	if took > attackRead+2*time.Second {
+		t.Errorf("the last connection was cut off after %v, want %v", took, attackRead)
+	}
+	if _, refused := s.Connections.Refused(); int(refused) != attackers-let {
+		t.Errorf("%d connections were refused, want %d", refused, attackers-let)
+	}
+	if orders < 20 {
+		t.Errorf("the buyer had only %d answers", orders)
+	}
+	each := (int64(most) - int64(before)) / int64(let)
+	if each > 64<<10 {
+		t.Errorf("a connection costs %d bytes", each)
+	}
+	t.Logf("%d let in, cut off within %v; %d orders, the slowest %v; %d KiB of memory, then %d: %d bytes a connection",
+		let, took.Round(time.Millisecond), orders, worst.Round(time.Millisecond), before>>10, most>>10, each)
+	return worst
 }
 
 // memory is what the heap and the stacks take, both ends of all connections.
