@@ -2,6 +2,8 @@ package ingress
 
 import (
 	"testing"
+
+	"github.com/valyala/fasthttp"
 )
 
 func TestBasePath_IsBeforeEveryRouteAndInEveryLink(t *testing.T) {
@@ -43,6 +45,21 @@ func TestAnswers_SayWhatMayBeCached(t *testing.T) {
 	} {
 		if got := string(c.header.Peek("Cache-Control")); got != c.want {
 			t.Errorf("%s: Cache-Control %q, want %q", what, got, c.want)
+		}
+	}
+}
+
+// A target is read as the parser would read it, however it is spelt.
+func TestPathOf_IsWhatTheParserSays(t *testing.T) {
+	for _, target := range []string{
+		"/", "/v1/sales/demo", "/v1/sales/demo?x=/y", "/v1//sales", "/v1/./sales", "/v1/../sales", "/v1/sales/a.b", "/v1/sales/a..b", "/a/.", "/a/..",
+		"/v1/sales/%64emo", "/v1/sales/demo#x", "/v1/sales/demo;x", "/v1/sales/DEMO_1-2", "//v1", "/v1/sales/", "/v1/sales/a b", "/v1/sales/ä", "http://shop/v1/sales/demo",
+	} {
+		var ctx fasthttp.RequestCtx
+		ctx.Request.Header.SetRequestURI(target)
+		ctx.Request.Header.SetHost("shop")
+		if got, want := string(pathOf(&ctx)), string(ctx.Path()); got != want {
+			t.Errorf("%s is read as %q, the parser has %q", target, got, want)
 		}
 	}
 }

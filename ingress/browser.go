@@ -25,7 +25,8 @@ var (
 // wantsPage reports whether whoever asks would rather see a page than JSON. A browser that goes to a page names text/html
 // first; a script or a program names JSON, or anything.
 func wantsPage(ctx *fasthttp.RequestCtx) bool {
-	return prefersHTML(ctx.Request.Header.Peek(fasthttp.HeaderAccept))
+	accept := ctx.Request.Header.Peek(fasthttp.HeaderAccept)
+	return bytes.IndexAny(accept, "hH") >= 0 && prefersHTML(accept) // html has one; what programs accept has none
 }
 
 // prefersHTML compares the weights of text/html and of JSON (RFC 9110, 12.5.1); of equals the first one counts.
@@ -147,7 +148,7 @@ func (d *Door) home() string {
 // refusePage tells a browser why not: with the shop's page, where an order was refused and the shop has one, else with the
 // door's own under the refusal's status.
 func (d *Door) refusePage(ctx *fasthttp.RequestCtx, r refusal) {
-	sale, ordering := orderedSale(d.relative(ctx.Path()))
+	sale, ordering := orderedSale(d.relative(pathOf(ctx)))
 	if ordering && ctx.IsPost() && d.cfg.BusyPage != "" {
 		location := strings.ReplaceAll(d.cfg.BusyPage, "{reason}", string(r.Refusal))
 		seeOther(ctx, strings.ReplaceAll(location, "{sale}", url.QueryEscape(string(sale))))

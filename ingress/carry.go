@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	reconcileEvery = 200 * time.Millisecond
+	reconcileEvery = 500 * time.Millisecond // it looks at every outstanding order
 	firstPatience  = 15 * time.Second // an order that was sent so long ago and is not settled is asked after
 	firstBackoff   = time.Second      // between two times that a doubtful order is carried
 	longestBackoff = time.Minute

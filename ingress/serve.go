@@ -85,7 +85,7 @@ func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 	if d.cors != nil && d.preflight(ctx) || d.blocked(ctx) {
 		return
 	}
-	path := d.relative(ctx.Path())
+	path := d.relative(pathOf(ctx))
 	if order, ok := bytes.CutPrefix(path, ordersAt); ok {
 		d.handleOrder(ctx, order)
 		return
@@ -109,6 +109,20 @@ func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 	default:
 		d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.NotFound}})
 	}
+}
+
+// pathOf is the request's path. Nearly every target is a plain one, which needs no parsing.
+func pathOf(ctx *fasthttp.RequestCtx) []byte {
+	path, _, _ := bytes.Cut(ctx.Request.Header.RequestURI(), []byte("?"))
+	last := byte(0)
+	for _, c := range path {
+		plain := c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c >= 'A' && c <= 'Z'
+		if !plain && (last == '/' || c != '/' && c != '.') { // what a parser would decode or take out
+			return ctx.Path()
+		}
+		last = c
+	}
+	return path
 }
 
 // relative is a path below the base path, or nil. Health checks are answered without it too.

@@ -15,7 +15,7 @@ type Buckets struct {
 
 const (
 	bucketShards = 64
-	bucketWays   = 8 // places that a caller may take
+	bucketWays   = 4 // places that a caller may take: a cache line, for each look at one is a miss
 )
 
 // bucketShard has its mutex directly above what it guards.
