@@ -8,7 +8,6 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,17 +164,12 @@ func New(cfg Config, parts Parts) (*Door, error) {
 // restore makes every promise of an earlier run outstanding again, in the order in which they were made: nobody's position
 // grows. Whether the queue still knows them is doubtful.
 func (d *Door) restore() error {
-	var orders []sluice.Order
 	err := d.Journal.Outstanding(func(o sluice.Order) error {
-		orders = append(orders, o)
-		return nil
-	})
-	slices.SortStableFunc(orders, func(a, b sluice.Order) int { return a.AcceptedAt.Compare(b.AcceptedAt) })
-	for _, o := range orders {
 		l := d.board.list(o.Sale)
 		l.queued.Add(int64(o.Quantity))
 		d.credits.Restore(o.ID, &outstanding{order: o, sale: l, place: d.admitted.Add(1), phase: doubtful}, &d.common)
-	}
+		return nil
+	})
 	if n := d.credits.Outstanding(); n > 0 {
 		d.Logger.Info("orders restored from the journal", "outstanding", n)
 	}

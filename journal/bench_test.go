@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"sluice"
@@ -58,4 +59,31 @@ func appendAllNoWait(b *testing.B, j *Journal, n int) {
 	if _, err := j.Append(order(n), order(n).ID); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkLife appends orders and settles them, a batch at a time and in another order, as a door does.
+func BenchmarkLife(b *testing.B) {
+	const batch = 256
+	opts := options(b, nil)
+	opts.Dir = b.TempDir()
+	j := open(b, opts)
+	random := rand.New(rand.NewPCG(1, 2))
+	statuses := make([]sluice.Status, batch)
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range statuses {
+			o := order(i)
+			o.ID = randomID(random)
+			if _, err := j.Append(o, o.ID); err != nil {
+				b.Fatal(err)
+			}
+			statuses[i] = sluice.Status{Order: o.ID, Sale: "demo", User: o.User, State: sluice.Held, Version: 2, Units: 1}
+		}
+		c, err := j.Settle(statuses)
+		if err != nil {
+			b.Fatal(err)
+		}
+		<-c.Done()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/order")
 }

@@ -48,14 +48,19 @@ func (j *Journal) collect(write func(*pebble.Batch) error) (*Commit, error) {
 // first attempt where o is a later one, else o.ID.
 func (j *Journal) Append(o *sluice.Order, first sluice.OrderID) (*Commit, error) {
 	return j.collect(func(b *pebble.Batch) error {
-		op := b.SetDeferred(keyBytes, orderBytes(o))
-		key := keyOf(outstandingPrefix, o.ID)
-		copy(op.Key, key[:])
+		op := b.SetDeferred(lineKeyBytes, orderBytes(o))
+		line := lineKey(j.line, o.ID)
+		copy(op.Key, line[:])
 		putOrder(op.Value, o)
-		if err := op.Finish(); err != nil || o.Attempt == 0 {
+		if err := op.Finish(); err != nil {
 			return err
 		}
-		key = keyOf(attemptPrefix, first)
+		j.numbers[o.ID] = j.line
+		j.line++
+		if o.Attempt == 0 {
+			return nil
+		}
+		key := keyOf(attemptPrefix, first)
 		return b.Set(key[:], putAttempt(o.Attempt), nil)
 	})
 }
@@ -67,12 +72,11 @@ func (j *Journal) Settle(statuses []sluice.Status) (*Commit, error) {
 		for i := range statuses {
 			s := &statuses[i]
 			j.filter.add(s.Order) // before Pebble can show it
-			key := keyOf(outstandingPrefix, s.Order)
-			if err := b.Delete(key[:], nil); err != nil {
+			if err := j.leaveLine(b, s.Order); err != nil {
 				return err
 			}
 			op := b.SetDeferred(keyBytes, statusBytes(s))
-			key = keyOf(settledPrefix, s.Order)
+			key := keyOf(settledPrefix, s.Order)
 			copy(op.Key, key[:])
 			putStatus(op.Value, s)
 			if err := op.Finish(); err != nil {
@@ -84,6 +88,18 @@ func (j *Journal) Settle(statuses []sluice.Status) (*Commit, error) {
 		j.unsynced.Store(int64(len(j.settling)))
 		return nil
 	})
+}
+
+// leaveLine deletes the outstanding record of an order, if it has one. Such a record is written once and deleted once, which
+// spares Pebble to keep a mark of the deletion.
+func (j *Journal) leaveLine(b *pebble.Batch, id sluice.OrderID) error {
+	number, outstanding := j.numbers[id]
+	if !outstanding {
+		return nil
+	}
+	delete(j.numbers, id)
+	key := lineKey(number, id)
+	return b.SingleDelete(key[:], nil)
 }
 
 // Settling answers the commit that an order's newest status waits for, or nil. A status that was read before the call is

@@ -3,6 +3,7 @@
 package journal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,7 +47,9 @@ type Journal struct {
 	closed bool
 	// settling has every order whose status is on its way to the disk. Pebble shows a status before it is synced.
 	settling map[sluice.OrderID]*Commit
-	syncing  time.Time // when the commit under way was taken; zero when none is
+	line     uint64                    // the number of the next order
+	numbers  map[sluice.OrderID]uint64 // of the outstanding orders
+	syncing  time.Time                 // when the commit under way was taken; zero when none is
 
 	unsynced atomic.Int64 // len(settling), to look without the lock
 	ended    atomic.Bool  // closed, likewise
@@ -74,7 +77,11 @@ func Open(opts Options) (*Journal, error) {
 	}
 	j := &Journal{
 		db: db, fs: fs, opts: opts, log: opts.Logger, settling: make(map[sluice.OrderID]*Commit), filter: newFilter(filterBlocks),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}),
+		numbers: make(map[sluice.OrderID]uint64),
+		wake:    make(chan struct{}, 1), stop: make(chan struct{}),
+	}
+	if err := j.readLine(); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
 	j.checkFloor()
 	j.wg.Go(j.fillFilter)
@@ -151,16 +158,27 @@ func (j *Journal) Admitting() error {
 	return nil
 }
 
-// Records of one order. Outstanding ones are kept apart, so that a start reads these alone.
+// Records of one order. Outstanding ones are kept apart, so that a start reads these alone, and in the order in which they were
+// admitted: what is written one after the other lies side by side, where Pebble finds its place at once, and restored orders
+// keep their places in the line.
 const (
 	outstandingPrefix = 'o'
 	settledPrefix     = 's'
 	attemptPrefix     = 'a'
 	keyBytes          = 1 + len(sluice.OrderID{})
+	lineKeyBytes      = keyBytes + 8
 )
 
 func keyOf(prefix byte, id sluice.OrderID) (k [keyBytes]byte) {
 	k[0] = prefix
 	copy(k[1:], id[:])
+	return k
+}
+
+// lineKey is the key of an outstanding order: its number in the line, then its id.
+func lineKey(number uint64, id sluice.OrderID) (k [lineKeyBytes]byte) {
+	k[0] = outstandingPrefix
+	binary.BigEndian.PutUint64(k[1:], number)
+	copy(k[9:], id[:])
 	return k
 }

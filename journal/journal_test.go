@@ -342,3 +342,43 @@ func FuzzRecords(f *testing.F) {
 		}
 	})
 }
+
+// Restored orders stand in the line as they were admitted, however the disk has been tidied up since, and none that was settled
+// stands there again.
+func TestJournal_KeepsTheLineOverRestarts(t *testing.T) {
+	disk := vfs.NewMem()
+	var want []sluice.OrderID
+	for run := range 3 {
+		j := open(t, options(t, disk))
+		if got := outstanding(t, j); !slices.Equal(got, want) {
+			t.Fatalf("run %d begins with %d orders, not the %d that were left, in their order", run, len(got), len(want))
+		}
+		for n := range 500 {
+			o := order(run*500 + (n*7919)%500) // ids in no order
+			appendAll(t, j, o)
+			want = append(want, o.ID)
+		}
+		if err := j.db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		kept := want[:0]
+		for n, id := range want {
+			if n%3 == run {
+				settle(t, j, sluice.Status{Order: id, State: sluice.Held, Version: 2})
+				settle(t, j, sluice.Status{Order: id, State: sluice.Paid, Version: 3})
+			} else {
+				kept = append(kept, id)
+			}
+		}
+		want = kept
+		if err := j.db.Compact(t.Context(), []byte{0}, []byte{0xff}, true); err != nil {
+			t.Fatal(err)
+		}
+		if len(j.numbers) != len(want) {
+			t.Errorf("%d numbers are kept for %d orders", len(j.numbers), len(want))
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -52,7 +53,7 @@ func (j *Journal) get(prefix byte, id sluice.OrderID, read func([]byte) error) (
 	return true, errors.Join(err, closer.Close())
 }
 
-// Outstanding calls yield with every order that was appended and not settled, in no useful order.
+// Outstanding calls yield with every order that was appended and not settled, in the order in which they were appended.
 func (j *Journal) Outstanding(yield func(sluice.Order) error) error {
 	return j.scan(outstandingPrefix, func(id sluice.OrderID, b []byte) error {
 		o, err := readOrder(id, b)
@@ -107,16 +108,48 @@ func (j *Journal) scan(prefix byte, visit func(sluice.OrderID, []byte) error) (e
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for it.First(); it.Valid(); it.Next() {
-		if len(it.Key()) != keyBytes {
+		id, ok := idOf(it.Key())
+		if !ok {
 			return fmt.Errorf("scan the journal: key %x: %w", it.Key(), errRecord)
 		}
 		value, err := it.ValueAndErr()
 		if err != nil {
 			return fmt.Errorf("scan the journal: %w", err)
 		}
-		if err := visit(sluice.OrderID(it.Key()[1:]), value); err != nil {
+		if err := visit(id, value); err != nil {
 			return err
 		}
+	}
+	return it.Error()
+}
+
+// idOf is the order that a key is of.
+func idOf(key []byte) (sluice.OrderID, bool) {
+	want := keyBytes
+	if key[0] == outstandingPrefix {
+		want = lineKeyBytes
+	}
+	if len(key) != want {
+		return sluice.OrderID{}, false
+	}
+	return sluice.OrderID(key[len(key)-len(sluice.OrderID{}):]), true
+}
+
+// readLine takes up the line where an earlier run left it.
+func (j *Journal) readLine() (err error) {
+	it, err := j.db.NewIter(&pebble.IterOptions{LowerBound: []byte{outstandingPrefix}, UpperBound: []byte{outstandingPrefix + 1}})
+	if err != nil {
+		return fmt.Errorf("read the line of outstanding orders: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for it.First(); it.Valid(); it.Next() {
+		id, ok := idOf(it.Key())
+		if !ok {
+			return fmt.Errorf("read the line of outstanding orders: key %x: %w", it.Key(), errRecord)
+		}
+		number := binary.BigEndian.Uint64(it.Key()[1:])
+		j.numbers[id] = number
+		j.line = number + 1
 	}
 	return it.Error()
 }
