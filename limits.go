@@ -9,6 +9,7 @@ import (
 const (
 	MaxBound  = 10_000_000
 	MaxRate   = 1_000_000.0 // a second
+	MinRate   = 0.001
 	MaxWait   = Duration(time.Hour)
 	MaxDoors  = 1000
 	MaxBlocks = 10_000
@@ -24,7 +25,7 @@ type Limits struct {
 	BuyerRate          *float64         `json:"buyer_rate,omitempty"`          // new orders a second of one buyer; 0: any
 	AddressRate        *float64         `json:"address_rate,omitempty"`        // requests a second of one address without an identity; 0: any
 	Connections        *int             `json:"connections,omitempty"`         // most connections at once, of each door; at least 1
-	AddressConnections *int             `json:"address_connections,omitempty"` // of one address; 0: any
+	AddressConnections *int             `json:"address_connections,omitempty"` // of one address; 0: a quarter of all
 	Blocks             []Block          `json:"blocks,omitempty"`
 }
 
@@ -50,9 +51,9 @@ func (l *Limits) Validate() error {
 	case l.MaxWait != nil && (*l.MaxWait < 0 || *l.MaxWait > MaxWait):
 		return Refuse(BadRequest, "max_wait %v: want 0s to %v", time.Duration(*l.MaxWait), time.Duration(MaxWait))
 	case !validRate(l.BuyerRate):
-		return Refuse(BadRequest, "buyer_rate %v: want 0 to %.0f a second", *l.BuyerRate, MaxRate)
+		return Refuse(BadRequest, "buyer_rate %v: want 0, or %v to %.0f a second", *l.BuyerRate, MinRate, MaxRate)
 	case !validRate(l.AddressRate):
-		return Refuse(BadRequest, "address_rate %v: want 0 to %.0f a second", *l.AddressRate, MaxRate)
+		return Refuse(BadRequest, "address_rate %v: want 0, or %v to %.0f a second", *l.AddressRate, MinRate, MaxRate)
 	case l.Connections != nil && (*l.Connections < 1 || *l.Connections > MaxBound):
 		return Refuse(BadRequest, "connections %d: want 1 to %d", *l.Connections, MaxBound)
 	case l.AddressConnections != nil && (*l.AddressConnections < 0 || *l.AddressConnections > MaxBound):
@@ -68,7 +69,7 @@ func (l *Limits) Validate() error {
 	return nil
 }
 
-func validRate(r *float64) bool { return r == nil || *r >= 0 && *r <= MaxRate } // written so that NaN fails
+func validRate(r *float64) bool { return r == nil || *r == 0 || *r >= MinRate && *r <= MaxRate } // written so that NaN fails
 
 // Validate says what is wrong with a block.
 func (b *Block) Validate() error {

@@ -67,7 +67,7 @@ var settings = []setting{
 	{"trust-any-buyer", kindBool, "false", "with --identity open, listen beyond loopback all the same: anybody may order in anybody's name", boolean(func(c *Config) *bool { return &c.TrustAnyBuyer })},
 	{"identity-header", kindName, "Sluice-User", "header in which trusted proxies name the buyer", headerName(func(c *Config) *string { return &c.IdentityHeader })},
 	{"trusted-proxies", kindNetworks, "", "networks of the proxies whose word on a buyer counts, such as 10.0.0.0/8,::1", networks(func(c *Config) *[]netip.Prefix { return &c.TrustedProxies })},
-	{"address-header", kindName, "X-Forwarded-For", "header in which trusted proxies list addresses, the nearest last", headerName(func(c *Config) *string { return &c.AddressHeader })},
+	{"address-header", kindName, "X-Forwarded-For", "header in which trusted proxies list addresses, the nearest last", addressHeader},
 	{"address-rate", kindNumber, "0", "requests a second of one address (IPv6: of a /64) without an identity, twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.AddressRate })},
 	{"max-connections", kindNumber, "0", "most connections of buyers at once; 0: what the limit of open files leaves", number(0, 1_000_000, func(c *Config) *int { return &c.MaxConnections })},
 	{"address-connections", kindNumber, "0", "most connections of one address at once; 0: a quarter of max-connections", number(0, 1_000_000, func(c *Config) *int { return &c.AddressConnections })},
@@ -174,6 +174,14 @@ func headerName(field func(*Config) *string) func(*Config, string) error {
 	}
 }
 
+// addressHeader is the name of a header that holds plain addresses. Forwarded (RFC 7239) has a syntax of its own.
+func addressHeader(c *Config, text string) error {
+	if strings.EqualFold(text, "Forwarded") {
+		return errors.New("want a header that lists plain addresses, such as X-Forwarded-For; have the proxy send one")
+	}
+	return headerName(func(c *Config) *string { return &c.AddressHeader })(c, text)
+}
+
 // networks takes a list of networks and addresses.
 func networks(field func(*Config) *[]netip.Prefix) func(*Config, string) error {
 	return func(c *Config, text string) error {
@@ -185,6 +193,12 @@ func networks(field func(*Config) *[]netip.Prefix) func(*Config, string) error {
 			}
 			if err != nil {
 				return fmt.Errorf("%q: want networks and addresses between commas, such as 10.0.0.0/8,::1", entry)
+			}
+			if a := network.Addr(); a.Is4In6() { // as addresses are compared
+				network = netip.PrefixFrom(a.Unmap(), network.Bits()-96)
+				if network.Bits() < 0 {
+					return fmt.Errorf("%q: want an IPv4 network as such, such as 10.0.0.0/8", entry)
+				}
 			}
 			list = append(list, network.Masked())
 		}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"sluice"
 	"sluice/limiter"
 )
 
@@ -38,17 +37,7 @@ func (d *Door) tooFastAddress(ctx *fasthttp.RequestCtx, limits *limits) time.Dur
 	return d.addresses.Take(time.Since(d.began), maphash.Comparable(d.seed, limiter.Caller(d.client(ctx))), limits.addressRate)
 }
 
-// blocked refuses whoever asks from a blocked network, whatever it is that they ask, and closes the connection.
-func (d *Door) blocked(ctx *fasthttp.RequestCtx) bool {
-	blocks := d.limits.Load().blocks
-	if !blocks.AnyNetwork() {
-		return false
-	}
-	now, _ := d.board.now() // a door that does not know the time yet takes every block for good
-	if !blocks.Address(now, d.client(ctx)) {
-		return false
-	}
-	ctx.SetConnectionClose()
-	d.refuse(ctx, refusal{Verdict: sluice.Verdict{Refusal: sluice.Blocked}})
-	return true
+// blocked reports whether an order is from a blocked buyer or network. What was promised to them before is still told.
+func (d *Door) blocked(ctx *fasthttp.RequestCtx, limits *limits, now time.Time, user []byte) bool {
+	return limits.blocks.User(now, user) || limits.blocks.AnyNetwork() && limits.blocks.Address(now, d.client(ctx))
 }

@@ -20,7 +20,7 @@ type board struct {
 	sales atomic.Pointer[map[string]*listing]
 	clock atomic.Pointer[clock]
 	pace  atomic.Pointer[sluice.Pace]
-	kept  atomic.Uint64 // float64 bits: the share of the bound that sales reserve, all together
+	kept  atomic.Pointer[kept]
 
 	mu sync.Mutex // writers of sales
 }
@@ -221,7 +221,9 @@ func (d *Door) refreshFacts(ctx context.Context) error {
 	// The store read its clock before the answer arrived: so the door's can only lag, and opens no sale early. It comes
 	// after the sales: a door that knows the time knows them.
 	d.board.setClock(clock{local: arrived, store: told.Now})
-	d.board.addUp()
+	if d.cfg.Identity == IdentityTicket { // nobody else can be of a class
+		d.board.addUp()
+	}
 	return nil
 }
 

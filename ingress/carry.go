@@ -11,8 +11,8 @@ import (
 
 const (
 	reconcileEvery = 500 * time.Millisecond // it looks at every outstanding order
-	firstPatience  = 15 * time.Second // an order that was sent so long ago and is not settled is asked after
-	firstBackoff   = time.Second      // between two times that a doubtful order is carried
+	firstPatience  = 15 * time.Second       // an order that was sent so long ago and is not settled is asked after
+	firstBackoff   = time.Second            // between two times that a doubtful order is carried
 	longestBackoff = time.Minute
 )
 
@@ -157,7 +157,7 @@ func (d *Door) carryAgain(o *outstanding, incarnation uint64) {
 	waiting := o.phase == sent && o.incarnation == incarnation
 	o.mu.Unlock()
 	if waiting {
-		if depth, known := d.Carrier.Depth(); known && depth >= d.limits.Load().bound {
+		if depth, known := d.Carrier.Depth(); known && depth >= max(d.cfg.Bound, d.limits.Load().bound) {
 			o.waitFor(firstPatience)
 			return
 		}

@@ -184,9 +184,9 @@ func TestContract_OfALineThatIsFull(t *testing.T) {
 	cfg.Bound = 2
 	s := newStand(t, cfg, nil, sale("demo", nil))
 	s.buy("u1")
-	s.bound.Store(1) // as the longest wait would have it
+	s.drainable.Store(1) // as the longest wait would have it
 	s.want(s.buy("u2"), 503, "too-slow")
-	s.bound.Store(2)
+	s.drainable.Store(2)
 	s.buy("u2")
 	s.want(s.buy("u3"), 503, "queue-full")
 }

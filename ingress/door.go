@@ -61,7 +61,7 @@ type Config struct {
 	Answer             time.Duration   // longest wait for the disk before 503 unavailable
 	MaxWaiting         int             // most requests that may wait for an outcome at once
 	MaxConnections     int             // most connections at once
-	AddressConnections int             // most of them of one address; 0: any
+	AddressConnections int             // most of them of one address; 0: a quarter
 	Retention          time.Duration   // how long settled orders of an ended sale are remembered
 	BasePath           string          // where the door is mounted, such as /sluice; empty: at the root
 	CORSOrigins        []string        // whose pages may read its answers: exact origins, or "*" alone
@@ -75,7 +75,7 @@ func DefaultConfig() Config {
 		Bound: 10_000, MaxWait: 30 * time.Second, Answer: 2 * time.Second,
 		Identity: IdentityOpen, IdentityHeader: "Sluice-User", TicketCookie: "sluice_ticket", AddressHeader: fasthttp.HeaderXForwardedFor,
 		BuyerRate: RateOf(10), Callers: 1 << 20,
-		MaxWaiting: 50_000, MaxConnections: 10_000, AddressConnections: 2500, Retention: 24 * time.Hour,
+		MaxWaiting: 50_000, MaxConnections: 10_000, Retention: 24 * time.Hour,
 	}
 }
 
@@ -115,14 +115,14 @@ type Door struct {
 	buyers    *limiter.Buckets
 	addresses *limiter.Buckets
 
-	admitted atomic.Uint64 // orders ever given a credit; an order's own number is its place in the line
-	released atomic.Uint64 // credits ever given back
-	limits   atomic.Pointer[limits]
-	bound    atomic.Int64   // in force now: the limits' one, or less where that would take too long to drain
-	rate     atomic.Uint64  // float64 bits: orders a second that leave the queue; 0 unknown
-	complain rate.Sometimes // keeps what every request may meet from filling the log
+	admitted  atomic.Uint64 // orders ever given a credit; an order's own number is its place in the line
+	released  atomic.Uint64 // credits ever given back
+	limits    atomic.Pointer[limits]
+	drainable atomic.Int64   // orders that drain within the longest wait
+	rate      atomic.Uint64  // float64 bits: orders a second that leave the queue; 0 unknown
+	complain  rate.Sometimes // keeps what every request may meet from filling the log
 
-	rebounding sync.Mutex // one at a time works out the bound: an older one must not be the last
+	rebounding sync.Mutex // one at a time works out drainable: an older one must not be the last
 
 	slack atomic.Bool // fewer than a batch were outstanding since the drain was last looked at
 
@@ -136,7 +136,7 @@ func New(cfg Config, parts Parts) (*Door, error) {
 		Parts: parts,
 		cfg:   cfg,
 
-		Connections: NewConnections(cfg.MaxConnections, cfg.AddressConnections, cfg.Proxies.Trust),
+		Connections: NewConnections(0, 0, cfg.Proxies.Trust),
 
 		credits:   limiter.NewCredits[*outstanding](),
 		began:     time.Now(),
@@ -152,8 +152,10 @@ func New(cfg Config, parts Parts) (*Door, error) {
 		ordersHref: cfg.BasePath + ordersPath,
 	}
 	d.waiting.most = cfg.MaxWaiting
-	d.limits.Store(limitsOf(&d.cfg, &sluice.Limits{}))
-	d.bound.Store(cfg.Bound)
+	l := limitsOf(&d.cfg, &sluice.Limits{})
+	d.limits.Store(l)
+	d.drainable.Store(math.MaxInt64)
+	d.Connections.SetLimits(l.connections, l.addressConnections)
 	if err := d.restore(); err != nil {
 		return nil, fmt.Errorf("restore outstanding orders: %w", err)
 	}

@@ -77,6 +77,9 @@ type stream struct {
 func newStream(d *Door, conn net.Conn, ticket *sluice.Ticket, first sight) *stream {
 	now := time.Now()
 	s := &stream{d: d, conn: conn, ticket: ticket, ends: now.Add(d.streams.longest)}
+	if !ticket.Expires.IsZero() && ticket.Expires.Before(s.ends) {
+		s.ends = ticket.Expires
+	}
 	s.buf = append(s.buf, eventRetry...)
 	s.tell(first.view)
 	return s

@@ -30,10 +30,12 @@ type Tickets interface {
 func (d *Door) identify(ctx *fasthttp.RequestCtx, limits *limits) *sluice.Ticket {
 	switch d.cfg.Identity {
 	case IdentityHeader:
-		if user := ctx.Request.Header.Peek(d.cfg.IdentityHeader); d.cfg.Proxies.Trust(peer(ctx)) && sluice.PlainText(user, sluice.MaxUserBytes) {
-			return &sluice.Ticket{Buyer: string(user)}
+		// A second line may be the client's own: a proxy that adds its line does not take that one away.
+		users := ctx.Request.Header.PeekAll(d.cfg.IdentityHeader)
+		if len(users) == 1 && d.cfg.Proxies.Trust(peer(ctx)) && sluice.PlainText(users[0], sluice.MaxUserBytes) {
+			return &sluice.Ticket{Buyer: string(users[0])}
 		}
-		d.refuseTicket(ctx, limits, "no trusted proxy says who is asking")
+		d.refuseTicket(ctx, limits, "no trusted proxy says who is asking, in one line of the identity header")
 		return nil
 	case IdentityTicket:
 		t, err := d.Tickets.Verify(d.ticketOf(ctx), time.Now())

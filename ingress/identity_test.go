@@ -93,6 +93,8 @@ func TestHeader_IsBelievedFromTrustedProxiesOnly(t *testing.T) {
 	s.want(s.call("POST", "/v1/sales/demo/orders", `{}`, "Sluice-User", "bob", from, "203.0.113.1:80"), 401, "bad-ticket")
 	s.want(s.call("POST", "/v1/sales/demo/orders", `{"user":"bob"}`, "Sluice-User", "alice", from, "10.1.2.3:80"), 401, "bad-ticket")
 	s.want(s.call("POST", "/v1/sales/demo/orders", `{"user":"bob"}`, from, "10.1.2.3:80"), 401, "bad-ticket")
+	// A proxy that adds its line leaves the client's own before it.
+	s.want(s.call("POST", "/v1/sales/demo/orders", `{}`, "Sluice-User", "victim", "Sluice-User", "mallory", from, "10.1.2.3:80"), 401, "bad-ticket")
 }
 
 // Without an identity an address is limited, IPv6 by /64; a proxy's word on the address counts, nobody else's does.

@@ -251,7 +251,7 @@ func (s *stand) call(method, path, body string, headers ...string) answer {
 			ctx.SetRemoteAddr(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(headers[i+1])))
 			continue
 		}
-		ctx.Request.Header.Set(headers[i], headers[i+1])
+		ctx.Request.Header.Add(headers[i], headers[i+1])
 	}
 	s.Handle(&ctx)
 	documented(s.t, &ctx, s.cfg.BasePath)

@@ -47,6 +47,9 @@ func limitsOf(cfg *Config, set *sluice.Limits) *limits {
 	if set.AddressConnections != nil {
 		l.addressConnections = *set.AddressConnections
 	}
+	if l.addressConnections == 0 {
+		l.addressConnections = max(1, l.connections/4) // no address shuts the others out
+	}
 	return l
 }
 
@@ -66,10 +69,14 @@ func (d *Door) SetLimits(set *sluice.Limits) {
 		"address_rate", l.addressRate.PerSecond, "connections", l.connections, "address_connections", l.addressConnections, "blocks", l.blocked)
 }
 
-// rebound works out the bound in force from the limits, the drain rate and the workers' batch.
+// rebound works out what can be drained within the longest wait, from the drain rate and the workers' batch.
 func (d *Door) rebound() {
 	d.rebounding.Lock()
 	defer d.rebounding.Unlock()
-	l, pace := d.limits.Load(), d.board.workersPace()
-	d.bound.Store(limiter.EffectiveBound(l.bound, int64(2*pace.Batch), d.drainRate(), l.maxWait))
+	d.drainable.Store(limiter.EffectiveBound(math.MaxInt64, int64(2*d.board.workersPace().Batch), d.drainRate(), d.limits.Load().maxWait))
 }
+
+// boundOf is the bound in force under limits: theirs, or less where that would take too long to drain.
+func (d *Door) boundOf(l *limits) int64 { return min(l.bound, d.drainable.Load()) }
+
+func (d *Door) boundNow() int64 { return d.boundOf(d.limits.Load()) }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,46 +43,78 @@ func TestLimits_ChangeLiveAndBack(t *testing.T) {
 	s.want(s.buy("c"), 202, "queued")
 	s.want(s.buy("d"), 429, "rate-limited")
 	s.set(sluice.Limits{})
-	if l := s.limits.Load(); l.bound != 3 || l.maxWait != cfg.MaxWait || l.buyerRate != cfg.BuyerRate || l.addressRate != cfg.AddressRate || s.bound.Load() != 3 {
-		t.Errorf("after all is lifted: %+v, bound in force %d", l, s.bound.Load())
+	if l := s.limits.Load(); l.bound != 3 || l.maxWait != cfg.MaxWait || l.buyerRate != cfg.BuyerRate || l.addressRate != cfg.AddressRate || s.boundNow() != 3 {
+		t.Errorf("after all is lifted: %+v, bound in force %d", l, s.boundNow())
 	}
 }
 
-// P4 under a bound that changes: an order is admitted only below the bound that was in force, and no request is dropped.
-func TestLimits_BoundHoldsWhileItChanges(t *testing.T) {
-	cfg := testConfig()
-	s := newStand(t, cfg, nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 1_000_000, 1_000_000 }))
-	const least, most = 20, 60
-	var admitted, refused atomic.Int64
-	var done atomic.Bool
+// P4 under a bound that changes: with each bound in force exactly as many come in as it has room for, however many ask at once, and
+// everybody is answered.
+func TestLimits_BoundIsExactWhileItChanges(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 1_000_000, 1_000_000 }))
+	var outstanding []string // orders
+	for round, bound := range []int{60, 20, 20, 90, 0, 50, 10, 70} {
+		s.SetLimits(&sluice.Limits{Version: int64(round + 1), Bounds: map[string]int64{"door": int64(bound)}})
+		admitted := s.crowd(round, 200)
+		if want := max(0, bound-len(outstanding)); len(admitted) != want {
+			t.Fatalf("round %d: %d came in, want %d: %d were outstanding and the bound is %d", round, len(admitted), want, len(outstanding), bound)
+		}
+		outstanding = append(outstanding, admitted...)
+		for _, order := range outstanding[:len(outstanding)/2] {
+			s.hear(s.outcome(order, sluice.Held, 2))
+		}
+		outstanding = outstanding[len(outstanding)/2:]
+	}
+}
+
+// crowd has so many new buyers ask at once, and answers the orders that came in; the others were told queue-full.
+func (s *stand) crowd(round, buyers int) (orders []string) {
+	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for g := range 8 {
+	for n := range buyers {
 		wg.Go(func() {
-			for n := range 300 {
-				switch a := s.buy(fmt.Sprintf("buyer-%d-%d", g, n)); a.status {
-				case 202:
-					admitted.Add(1)
-				case 503:
-					refused.Add(1)
-				default:
-					t.Errorf("answer %d %v", a.status, a.body)
-				}
-				if out := s.credits.Outstanding(); out > most {
-					t.Errorf("P4: %d outstanding; no bound was above %d", out, most)
-				}
+			switch a := s.buy(fmt.Sprintf("buyer-%d-%d", round, n)); {
+			case a.status == 202:
+				mu.Lock()
+				defer mu.Unlock()
+				orders = append(orders, a.Order)
+			case a.reason() != "queue-full":
+				s.t.Errorf("answer %d %v", a.status, a.body)
 			}
 		})
 	}
+	wg.Wait()
+	return orders
+}
+
+// Limits that change at any instant never let in more than the highest of them.
+func TestLimits_ChangeAtAnyInstant(t *testing.T) {
+	const least, most = 20, 60
+	cfg := testConfig()
+	cfg.Bound = least
+	s := newStand(t, cfg, nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 1_000_000, 1_000_000 }))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
 	wg.Go(func() {
-		for v := int64(1); !done.Load(); v++ {
-			s.SetLimits(&sluice.Limits{Version: v, Bounds: map[string]int64{"door": least + v%2*(most-least)}})
+		for v := int64(1); ; v++ {
+			select {
+			case <-stop:
+				return
+			default:
+				s.SetLimits(&sluice.Limits{Version: v, Bounds: map[string]int64{"door": least + v%2*(most-least)}, Blocks: []sluice.Block{{User: "bot"}}})
+			}
 		}
 	})
-	time.AfterFunc(time.Second, func() { done.Store(true) })
-	wg.Wait()
-	if admitted.Load() != most || admitted.Load()+refused.Load() != 8*300 {
-		t.Errorf("%d admitted, %d refused; want %d in and everybody answered", admitted.Load(), refused.Load(), most)
+	for round := range 10 {
+		for _, order := range s.crowd(round, 100) {
+			s.hear(s.outcome(order, sluice.Held, 2))
+		}
+		if n := s.credits.Outstanding(); n != 0 {
+			t.Fatalf("%d are outstanding after all were settled", n)
+		}
 	}
+	close(stop)
+	wg.Wait()
 }
 
 func TestBlock_TurnsABuyerAway(t *testing.T) {
@@ -99,16 +130,14 @@ func TestBlock_TurnsABuyerAway(t *testing.T) {
 	s.want(s.buy("brief"), 202, "queued")
 }
 
-func TestBlock_TurnsANetworkAwayWhateverItAsks(t *testing.T) {
+// A network's new orders are turned away; what was promised there before is told, and nobody is shut out of the rest.
+func TestBlock_TurnsANetworkAway(t *testing.T) {
 	s := newStand(t, testConfig(), nil, sale("demo", nil))
 	order := s.buy("a", from, "203.0.113.9:1").Order
 	s.set(sluice.Limits{Blocks: []sluice.Block{{Network: netip.MustParsePrefix("203.0.113.0/24")}}})
 	s.want(s.buy("b", from, "203.0.113.9:1"), 403, "blocked")
-	a := s.call("GET", "/v1/orders/"+order, "", from, "203.0.113.9:1")
-	s.want(a, 403, "blocked")
-	if !a.header.ConnectionClose() {
-		t.Error("the connection stays open")
-	}
+	s.want(s.buy("a", from, "203.0.113.9:1"), 200, "queued")
+	s.want(s.call("GET", "/v1/orders/"+order, "", from, "203.0.113.9:1"), 200, "queued")
 	s.want(s.buy("b", from, "203.0.114.9:1"), 202, "queued")
 }
 
@@ -147,6 +176,33 @@ func TestReservedShare_IsTheMembers(t *testing.T) {
 	s.want(buy("other", other(7)), 202, "queued") // a sale that is over keeps nothing
 }
 
+// Sales that together ask for more than there is to keep get their part of it each.
+func TestReservedShare_IsSharedBySalesThatAskForTooMuch(t *testing.T) {
+	reserve := func(s *sluice.Sale) { s.ReservedFor, s.ReservedShare = "members", 0.8 }
+	s := ticketed(t, func(c *Config) { c.Bound = 100 }, sale("one", reserve), sale("two", reserve))
+	for _, name := range []string{"one", "two"} {
+		in := 0
+		for n := range 100 {
+			if s.call("POST", "/v1/sales/"+name+"/orders", `{}`, "Authorization", fmt.Sprintf("Bearer %s-%d/members/", name, n)).status == 202 {
+				in++
+			}
+		}
+		if in < 45 {
+			t.Errorf("%d members of sale %s came in; 45 were kept for each", in, name)
+		}
+	}
+}
+
+// Where nobody has a ticket nobody is of a class: nothing is kept from everybody.
+func TestReservedShare_IsKeptOnlyWhereSomebodyCanHaveIt(t *testing.T) {
+	cfg := testConfig()
+	cfg.Bound = 10
+	s := newStand(t, cfg, nil, sale("demo", func(s *sluice.Sale) { s.ReservedFor, s.ReservedShare = "members", 0.9 }))
+	for n := range 10 {
+		s.want(s.buy(fmt.Sprint("u", n)), 202, "queued")
+	}
+}
+
 // A future sale's share is kept only once the sale is near.
 func TestReservedShare_IsKeptWhileItsSaleIsOn(t *testing.T) {
 	now := time.Now()
@@ -163,6 +219,27 @@ func TestReservedShare_IsKeptWhileItsSaleIsOn(t *testing.T) {
 	} {
 		if got := reserves(&c.sale, now); got != c.want {
 			t.Errorf("%s: reserves %t", name, got)
+		}
+	}
+}
+
+// One address has a quarter of all connections, unless it is said otherwise; so too when the limits change.
+func TestLimits_AnAddressLeavesRoomForOthers(t *testing.T) {
+	for _, c := range []struct {
+		start, startAddress int
+		set                 sluice.Limits
+		all, address        int
+	}{
+		{400, 0, sluice.Limits{}, 400, 100},
+		{3, 0, sluice.Limits{}, 3, 1},
+		{400, 7, sluice.Limits{}, 400, 7},
+		{400, 500, sluice.Limits{}, 400, 500},
+		{400, 0, sluice.Limits{Connections: new(40)}, 40, 10},
+		{400, 7, sluice.Limits{AddressConnections: new(0)}, 400, 100},
+		{400, 0, sluice.Limits{AddressConnections: new(400)}, 400, 400},
+	} {
+		if l := limitsOf(&Config{MaxConnections: c.start, AddressConnections: c.startAddress}, &c.set); l.connections != c.all || l.addressConnections != c.address {
+			t.Errorf("%+v: %d connections, %d of one address", c, l.connections, l.addressConnections)
 		}
 	}
 }

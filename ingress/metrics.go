@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer, d *Door) *metrics {
 		m.outcomes[s] = outcomes.WithLabelValues(string(s))
 	}
 	gauge("outstanding_orders", "Admitted orders that are not settled.", func() float64 { return float64(d.credits.Outstanding()) })
-	gauge("bound_orders", "The most outstanding orders in force now.", func() float64 { return float64(d.bound.Load()) })
+	gauge("bound_orders", "The most outstanding orders in force now.", func() float64 { return float64(d.boundNow()) })
 	gauge("bound_set_orders", "The most outstanding orders that are set, however long they wait.", func() float64 { return float64(d.limits.Load().bound) })
 	gauge("max_wait_seconds", "Longest wait to admit for; 0: any.", func() float64 { return d.limits.Load().maxWait.Seconds() })
 	gauge("buyer_rate", "New orders a second that one buyer may ask for; 0: any.", func() float64 { return d.limits.Load().buyerRate.PerSecond })

@@ -65,7 +65,7 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.unavailable(ctx, nil, "orders can't be made durable now")
 		return
 	}
-	d.admit(ctx, r, facts, ticket, &who)
+	d.admit(ctx, r, facts, limits, ticket, &who)
 }
 
 // refusal is what speaks against a new order, but for the bound: the sale's gate, a block, a rate, the stock.
@@ -74,7 +74,7 @@ func (d *Door) refusal(ctx *fasthttp.RequestCtx, r *request, f *facts, limits *l
 	if v := limiter.Gate(now, &f.Sale, fresh); !v.Admitted() {
 		return v
 	}
-	if limits.blocks.User(now, r.user) {
+	if d.blocked(ctx, limits, now, r.user) {
 		return sluice.Verdict{Refusal: sluice.Blocked}
 	}
 	if d.cfg.Identity == IdentityOpen {
@@ -191,8 +191,8 @@ func (d *Door) repeat(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *c
 var errSettled = errors.New("settled already")
 
 // admit takes a credit, waits for the disk, answers and carries.
-func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, ticket *sluice.Ticket, who *claim) {
-	bound := d.bound.Load()
+func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, limits *limits, ticket *sluice.Ticket, who *claim) {
+	bound := d.boundOf(limits)
 	shares, n := d.shares(bound, facts, ticket)
 	o, taken, err := d.credits.Take(who.id, bound, func() (*outstanding, error) { return d.promise(r, facts, who) }, shares[:n]...)
 	switch {
@@ -205,7 +205,7 @@ func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, ticket 
 	case err != nil:
 		d.noAnswer(ctx, &who.id, err)
 	case taken == limiter.Full:
-		d.refuseFull(ctx, bound)
+		d.refuseFull(ctx, bound, bound < limits.bound)
 	case taken == limiter.Present:
 		who.waiting = o
 		d.repeat(ctx, r, facts, who)
@@ -281,10 +281,10 @@ func (d *Door) synced(c *journal.Commit) bool {
 	}
 }
 
-// refuseFull says when there is likely to be room. A bound below the configured one comes from the longest wait.
-func (d *Door) refuseFull(ctx *fasthttp.RequestCtx, bound int64) {
+// refuseFull says when there is likely to be room; tooSlow is whether the bound is the longest wait's.
+func (d *Door) refuseFull(ctx *fasthttp.RequestCtx, bound int64, tooSlow bool) {
 	reason := sluice.QueueFull
-	if bound < d.limits.Load().bound {
+	if tooSlow {
 		reason = sluice.TooSlow
 	}
 	d.refuse(ctx, refusal{Verdict: sluice.Verdict{

@@ -82,7 +82,7 @@ func (d *Door) Handle(ctx *fasthttp.RequestCtx) {
 		d.refuseMalformed(ctx, wrong)
 		return
 	}
-	if d.cors != nil && d.preflight(ctx) || d.blocked(ctx) {
+	if d.cors != nil && d.preflight(ctx) {
 		return
 	}
 	path := d.relative(pathOf(ctx))

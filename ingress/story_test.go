@@ -111,7 +111,7 @@ func TestStory_ATrickleDoesNotCloseTheDoorToABurst(t *testing.T) {
 		for n := range 240 {               // two minutes; the drain rests most of the time
 			w.crowd(fmt.Sprintf("trickle-%d", n), 100)
 			time.Sleep(500 * time.Millisecond)
-			if b := w.bound.Load(); b != 3000 {
+			if b := w.boundNow(); b != 3000 {
 				w.t.Fatalf("after %d crowds the bound is %d", n, b)
 			}
 		}
@@ -120,7 +120,7 @@ func TestStory_ATrickleDoesNotCloseTheDoorToABurst(t *testing.T) {
 			w.t.Errorf("%d of a burst came in, want 3000", in)
 		}
 		time.Sleep(3 * time.Second)
-		if b := w.bound.Load(); b < 900 || b > 1100 {
+		if b := w.boundNow(); b < 900 || b > 1100 {
 			w.t.Errorf("bound %d, want about 500/s x 2 s", b)
 		}
 	})
@@ -149,14 +149,14 @@ func TestStory_ADatabaseThatPausesDoesNotCloseTheDoor(t *testing.T) {
 		for range 15 {
 			second()
 		}
-		was := w.bound.Load()
+		was := w.boundNow()
 		if was < 1100 || was > 1300 {
 			w.t.Fatalf("bound %d, want about 400/s x 3 s", was)
 		}
 		w.pause(true)
 		for n := range 10 {
 			second()
-			if b := w.bound.Load(); b < was*9/10 {
+			if b := w.boundNow(); b < was*9/10 {
 				w.t.Errorf("%d s into the pause the bound is %d; it was %d", n+1, b, was)
 			}
 		}
@@ -164,11 +164,11 @@ func TestStory_ADatabaseThatPausesDoesNotCloseTheDoor(t *testing.T) {
 		w.pause(false)
 		for n := range 3 {
 			second()
-			if b := w.bound.Load(); b < was*3/4 {
+			if b := w.boundNow(); b < was*3/4 {
 				w.t.Errorf("%d s after the pause the bound is %d; it was %d", n+1, b, was)
 			}
 		}
-		if b := w.bound.Load(); b < was*9/10 || b > was*11/10 {
+		if b := w.boundNow(); b < was*9/10 || b > was*11/10 {
 			w.t.Errorf("three seconds after the pause the bound is %d; it was %d", b, was)
 		}
 		if in := second(); in < drain*8/10 {
@@ -190,7 +190,7 @@ func TestStory_ASlowDatabaseStillGetsTwoBatches(t *testing.T) {
 	story(t, 1000, time.Second, 40, 20, func(w *settler) {
 		w.crowd("rush", 1000)
 		time.Sleep(9 * time.Second) // three batches were seen to leave
-		if b := w.bound.Load(); b != 80 {
+		if b := w.boundNow(); b != 80 {
 			w.t.Errorf("bound %d at 20/s and a longest wait of a second; want two batches", b)
 		}
 	})
@@ -207,14 +207,14 @@ func TestStory_RefusedBuyersDoNotComeBackTogether(t *testing.T) {
 				cfg.Bound = bound
 				s := newStand(t, cfg, nil, sale("demo", nil))
 				if reason == "too-slow" {
-					s.bound.Store(bound / 2)
+					s.drainable.Store(bound / 2)
 				}
 				const d, window = 500.0, 100.0 // ms
 				count := map[int]int{}
 				last := 0.0
 				for n := range bound + refused {
 					a := s.buy(fmt.Sprintf("u%d", n))
-					if n < int(s.bound.Load()) {
+					if n < int(s.boundNow()) {
 						s.want(a, 202, "queued")
 						continue
 					}

@@ -106,21 +106,25 @@ func (w *Worker) facts(ctx context.Context, _ string, in *api.Door) (api.Facts, 
 	}
 	long := c.Now.Add(-api.EndedSalesKept)
 	c.Sales = slices.DeleteFunc(c.Sales, func(s sluice.Sale) bool { return !s.EndsAt.IsZero() && s.EndsAt.Before(long) })
-	return api.Facts{Changes: c, Pace: pace, Limits: w.newLimits(ctx, in.LimitsVersion)}, nil
+	limits, err := w.newLimits(ctx, in.LimitsVersion)
+	return api.Facts{Changes: c, Pace: pace, Limits: limits}, err
 }
 
-// newLimits answers the limits where a door has others. Limits that can't be read keep no facts from a door: it goes by
-// those that it has.
-func (w *Worker) newLimits(ctx context.Context, known int64) *sluice.Limits {
+// newLimits answers the limits where a door has others. Limits that can't be read keep no facts from a door that has some: it
+// goes by those. A door that has none must not begin without a block that is in force.
+func (w *Worker) newLimits(ctx context.Context, known int64) (*sluice.Limits, error) {
 	l, err := w.limits(ctx)
 	if err != nil {
 		w.complain.Do(func() { w.Logger.Error("the limits could not be read; doors go by those that they have", "error", err) })
-		return nil
+		if known == 0 {
+			return nil, err
+		}
+		return nil, nil
 	}
 	if l.Version == known {
-		return nil
+		return nil, nil
 	}
-	return &l
+	return &l, nil
 }
 
 func (w *Worker) statuses(ctx context.Context, _ string, in *api.Statuses) (sluice.Changes, error) {

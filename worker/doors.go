@@ -29,7 +29,7 @@ func (d *doors) heard(now time.Time, name string, bound int64) (sum int64) {
 	if d.known == nil {
 		d.known = make(map[string]doorBound)
 	}
-	if _, known := d.known[name]; name != "" && bound > 0 && (known || len(d.known) < maxDoors) {
+	if _, known := d.known[name]; name != "" && bound >= 0 && (known || len(d.known) < maxDoors) {
 		d.known[name] = doorBound{bound, now}
 	}
 	for name, door := range d.known {

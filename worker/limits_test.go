@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"sync"
@@ -87,7 +88,7 @@ func TestLimits_AreSetAndResetByAMergePatch(t *testing.T) {
 		{`{"bounds":{"north":{"x":null}}}`, 400, `bounds`},
 		{`{"bounds":{"north":-1}}`, 400, `want a door's name and 0 to`},
 		{`{"connections":0}`, 400, `connections 0: want 1 to`},
-		{`{"buyer_rate":1e99}`, 400, `buyer_rate 1e+99: want 0 to 1000000 a second`},
+		{`{"buyer_rate":1e99}`, 400, `buyer_rate 1e+99: want 0, or 0.001 to 1000000 a second`},
 		{`[]`, 400, `can't be read`},
 		{`null`, 400, `the body is empty: want some of`},
 		{``, 400, `the body is empty: want some of`},
@@ -285,6 +286,9 @@ func TestFacts_TellADoorOnlyLimitsThatItDoesNotHave(t *testing.T) {
 		t.Errorf("gauges: version %v, blocks %v, want 2 and 1", version, blocks)
 	}
 	s.store.set(func(s *troubled) { s.noLimits = true })
+	if f, err := c.Facts(t.Context(), api.Door{Door: "north", Bound: 1}); err == nil {
+		t.Errorf("a door that has no limits yet begins without them: %+v", f)
+	}
 	if l := ask(1); l != nil || len(s.log.events(t, "the limits could not be read; doors go by those that they have")) == 0 {
 		t.Errorf("told %+v of limits that can't be read, or did not log it", l)
 	}
@@ -323,6 +327,45 @@ func TestOperators_WithoutTokensAreLoopback(t *testing.T) {
 	}
 	if e := s.log.events(t, "limits changed"); len(e) != 1 || e[0]["operator"] != "loopback" {
 		t.Errorf("logged %v", e)
+	}
+}
+
+// Without tokens a page that somebody looks at on this machine must not operate sales.
+func TestOperators_WithoutTokensAreNoPages(t *testing.T) {
+	for _, c := range []struct {
+		host, origin, site string
+		page               bool
+	}{
+		{"127.0.0.1:8081", "", "", false},
+		{"localhost:8081", "", "none", false},
+		{"[::1]:8081", "", "", false},
+		{"127.0.0.1:8081", "http://127.0.0.1:8081", "same-origin", false},
+		{"127.0.0.1:8081", "https://evil.example", "cross-site", true},
+		{"127.0.0.1:8081", "null", "", true},
+		{"127.0.0.1:8081", "http://127.0.0.1:3000", "same-site", true},
+		{"127.0.0.1:8081", "", "cross-site", true},
+		{"evil.example:8081", "", "", true}, // a name that was made to point here
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/v1/blocks", nil)
+		r.Host = c.host
+		for name, value := range map[string]string{"Origin": c.origin, "Sec-Fetch-Site": c.site} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		if got := fromAPage(r); got != c.page {
+			t.Errorf("%+v is from a page: %t", c, got)
+		}
+	}
+	s := newShop(t, func(c *Config) { c.Operators = nil })
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+strings.TrimPrefix(s.url, "http://")+"/v1/blocks", strings.NewReader(`{"user":"u1"}`))
+	must(t, err)
+	req.Header.Set("Origin", "https://evil.example")
+	res, err := http.DefaultClient.Do(req)
+	must(t, err)
+	must(t, res.Body.Close())
+	if res.StatusCode != 403 {
+		t.Errorf("a page of another origin is answered %d", res.StatusCode)
 	}
 }
 

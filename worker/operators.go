@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"sluice"
@@ -40,6 +42,9 @@ func (w *Worker) guard(next http.Handler) http.Handler {
 		name := anyone
 		if len(known) > 0 {
 			name = identify(known, r.Header.Get("Authorization"))
+		} else if fromAPage(r) {
+			writeProblem(res, sluice.Refuse(sluice.BadOrigin, "without operators' tokens only programs on this machine may call, by its own address; give the worker --admin-token-file"))
+			return
 		}
 		if name == "" && r.URL.Path != "/livez" && r.URL.Path != "/readyz" {
 			writeProblem(res, sluice.Refuse(sluice.Unauthorized, "want the header Authorization: Bearer TOKEN"))
@@ -48,6 +53,19 @@ func (w *Worker) guard(next http.Handler) http.Handler {
 		ctx := context.WithValue(r.Context(), callerKey{}, caller{name, r.RemoteAddr})
 		next.ServeHTTP(res, r.WithContext(ctx))
 	})
+}
+
+// fromAPage reports whether a page may have made somebody's browser send the request: one of another origin, or one whose
+// name was made to point at this machine.
+func fromAPage(r *http.Request) bool {
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	address, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	own := host == "localhost" || err == nil && address.IsLoopback()
+	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
+	return !own || origin != "" && origin != "http://"+r.Host || site != "" && site != "same-origin" && site != "none"
 }
 
 // hashedOperator has the token as a hash: hashes are of one length, so comparing them tells nothing of the token's.

@@ -66,6 +66,8 @@ func listenDoor(cfg config.Config) (net.Listener, error) {
 	switch {
 	case cfg.Identity == string(ingress.IdentityHeader) && len(cfg.TrustedProxies) == 0:
 		return nil, &usageError{errors.New("identity header: --trusted-proxies is missing: whose word on the buyer counts?")}
+	case cfg.Identity != string(ingress.IdentityTicket) && cfg.TicketKey != "":
+		return nil, &usageError{fmt.Errorf("ticket-key %s: tickets are asked for with --identity ticket only; the identity is %s", cfg.TicketKey, cfg.Identity)}
 	case cfg.Identity == string(ingress.IdentityTicket) && cfg.TicketKey == "":
 		return nil, &usageError{errors.New("identity ticket: --ticket-key is missing: by which keys does the shop sign? (sluice ticket key makes a pair)")}
 	}
@@ -194,7 +196,7 @@ func openTickets(cfg config.Config, log *slog.Logger) (*ticket.Verifier, error) 
 func doorConfig(cfg config.Config) ingress.Config {
 	dc := ingress.DefaultConfig()
 	dc.Name, dc.Bound, dc.MaxWait, dc.MaxConnections = cfg.ID, int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg)
-	dc.AddressConnections = addressConnections(cfg)
+	dc.AddressConnections = cfg.AddressConnections
 	dc.Identity, dc.IdentityHeader = ingress.Identity(cfg.Identity), cfg.IdentityHeader
 	dc.CORSOrigins, dc.BasePath, dc.WaitingPage, dc.BusyPage = cfg.CORSOrigins, cfg.BasePath, cfg.WaitingPage, cfg.BusyPage
 	dc.TicketCookie = cfg.TicketCookie

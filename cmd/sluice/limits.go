@@ -51,7 +51,7 @@ func limitsSetCommand() *cobra.Command {
 	flags.Float64Var(&limits.buyerRate, "buyer-rate", 0, "new orders a second that one buyer may ask for; 0: any")
 	flags.Float64Var(&limits.addressRate, "address-rate", 0, "requests a second of one address without an identity; 0: any")
 	flags.IntVar(&limits.connections, "connections", 0, "most connections of buyers at once, of each door")
-	flags.IntVar(&limits.addressConnections, "address-connections", 0, "most connections of one address at once; 0: any")
+	flags.IntVar(&limits.addressConnections, "address-connections", 0, "most connections of one address at once; 0: a quarter of all")
 	flags.StringToInt64Var(&limits.bounds, "bound", nil, "most outstanding orders of a door, as `DOOR=N`; once for each")
 	flags.StringSliceVar(&limits.reset, "reset", nil, "flags, or bound.DOOR, that doors shall take from what they were started with again")
 	return cmd

@@ -41,11 +41,3 @@ func maxConnections(cfg config.Config) int {
 	files := int(min(limit.Cur, defaultConnections))
 	return max(files/2, files-reservedFiles)
 }
-
-// addressConnections is the limit of one address: the one given, or what leaves room for others.
-func addressConnections(cfg config.Config) int {
-	if cfg.AddressConnections > 0 {
-		return cfg.AddressConnections
-	}
-	return max(1, maxConnections(cfg)/4)
-}

@@ -42,6 +42,7 @@
     if (!answer.ok) throw new Error(answer.status);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const next = page.querySelector("main[data-events]");
+    if (Number(next.dataset.version) < Number(main().dataset.version)) return; // an older answer came later
     document.title = page.title;
     main().replaceChildren(...next.childNodes);
     Object.assign(main().dataset, next.dataset);
