@@ -68,7 +68,7 @@ var settings = []setting{
 	{"identity-header", kindName, "Sluice-User", "header in which trusted proxies name the buyer", headerName(func(c *Config) *string { return &c.IdentityHeader })},
 	{"trusted-proxies", kindNetworks, "", "networks of the proxies whose word on a buyer counts, such as 10.0.0.0/8,::1", networks(func(c *Config) *[]netip.Prefix { return &c.TrustedProxies })},
 	{"address-header", kindName, "X-Forwarded-For", "header in which trusted proxies list addresses, the nearest last", addressHeader},
-	{"address-rate", kindNumber, "0", "requests a second of one address (IPv6: of a /64) without an identity, twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.AddressRate })},
+	{"address-rate", kindNumber, "0", "new orders a second from one address (IPv6: a /64) with --identity open, and bad tickets with others; twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.AddressRate })},
 	{"max-connections", kindNumber, "0", "most connections of buyers at once; 0: what the limit of open files leaves", number(0, 1_000_000, func(c *Config) *int { return &c.MaxConnections })},
 	{"address-connections", kindNumber, "0", "most connections of one address at once; 0: a quarter of max-connections", number(0, 1_000_000, func(c *Config) *int { return &c.AddressConnections })},
 	{"buyer-rate", kindNumber, "10", "new orders a second that one buyer may ask for, twice as many at once; 0: any", number(0, 1_000_000, func(c *Config) *int { return &c.BuyerRate })},

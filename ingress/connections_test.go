@@ -325,7 +325,7 @@ func TestConnections_AreReleasedHoweverTheyEnd(t *testing.T) {
 				l = tls.NewListener(l, certificate.TLS)
 			}
 			address := s.serveOn(l, func(server *fasthttp.Server) {
-				server.ReadTimeout, server.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond
+				server.ReadTimeout, server.IdleTimeout = time.Second, time.Second
 				if c.change != nil {
 					c.change(s, server)
 				}

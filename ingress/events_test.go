@@ -261,7 +261,7 @@ func TestEvents_AThousandStreamsThatAreCutLeaveNothingBehind(t *testing.T) {
 	}
 	cut := time.Now()
 	s.eventually("all places are free", func() bool { return s.waiting.count.Load() == 0 })
-	if d := time.Since(cut); d > s.streams.heartbeat+time.Second/2 {
+	if d := time.Since(cut); d > s.streams.heartbeat+3*time.Second { // a thousand of them, on a busy machine
 		t.Errorf("the last one was noticed after %v; the heartbeat is %v", d, s.streams.heartbeat)
 	}
 	s.waiting.mu.Lock()

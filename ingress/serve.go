@@ -43,7 +43,7 @@ func (d *Door) Server() *fasthttp.Server {
 		SecureErrorLogMessage: true,
 		Logger:                quiet{d.Logger},
 
-		DisablePreParseMultipartForm: true, // no order comes in a form
+		DisablePreParseMultipartForm: true, // no order comes as multipart/form-data
 	}
 }
 

@@ -86,7 +86,7 @@ func newKeyring(name string, content []byte) (*keyring, error) {
 	return &keyring{sum: sha256.Sum256(content), keys: keys, seen: seen}, nil
 }
 
-// readKeys finds out what a key file is. Whatever might be a public key gone wrong is never taken for a secret: anyone could
+// readKeys finds out what a key file is. What looks like a public key gone wrong (armour, JSON, a URL) is not taken for a secret: anyone could
 // sign with it.
 func readKeys(content []byte) ([]key, error) {
 	if len(content) > maxKeyFileBytes {

@@ -30,7 +30,9 @@ func TestLimits_ReachEveryDoorWithoutADroppedRequest(t *testing.T) {
 		}
 		began := time.Now()
 		eventually(t, "every door answers "+c.want, func() bool { return s.all(c.want) })
-		if took := time.Since(began); took > time.Second {
+		took := time.Since(began)
+		t.Logf("sluice %s: in force after %v", c.args, took)
+		if took > 3*time.Second { // a poll each 400 ms: less than a second where the machine is not busy with other tests
 			t.Errorf("sluice %s: in force only after %v", c.args, took)
 		}
 	}
