@@ -26,7 +26,7 @@ var (
 // first; a script or a program names JSON, or anything.
 func wantsPage(ctx *fasthttp.RequestCtx) bool {
 	accept := ctx.Request.Header.Peek(fasthttp.HeaderAccept)
-	return bytes.IndexAny(accept, "hH") >= 0 && prefersHTML(accept) // html has one; what programs accept has none
+	return bytes.ContainsAny(accept, "hH") && prefersHTML(accept) // html has one; what programs accept has none
 }
 
 // prefersHTML compares the weights of text/html and of JSON (RFC 9110, 12.5.1); of equals the first one counts.
