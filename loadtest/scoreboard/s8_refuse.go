@@ -168,6 +168,9 @@ func (l *lab) rivalRefuses(ctx context.Context, name string, patience time.Durat
 	}
 	s := step{address: address, rate: 3 * capacity}
 	first, err = s.run(ctx, patience)
+	if s.cut > 0 {
+		l.say("  %s: cut %d connections off, which is no refusal", name, s.cut)
+	}
 	return first, capacity, errors.Join(err, l.end())
 }
 

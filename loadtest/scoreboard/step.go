@@ -20,6 +20,7 @@ type step struct {
 	open    int
 	refused time.Time // when the first refusal was received
 	broken  error     // the first
+	cut     int       // requests whose connection the other end closed: a rival that is overrun does so, which is no refusal
 }
 
 // maxStepConnections is below the usual limit of open files.
@@ -91,10 +92,11 @@ func (s *step) idler() (*client, error) {
 // ask sends one request. What comes after the first refusal is of no interest.
 func (s *step) ask(ctx context.Context, n int64) {
 	var a answer
+	var cut error
 	c, err := s.take(ctx)
 	if err == nil {
 		c.out = orderRequest(c.out[:0], s.address, saleID, n)
-		a, err = c.ask()
+		a, cut = c.ask()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,6 +104,8 @@ func (s *step) ask(ctx context.Context, n int64) {
 	case !s.refused.IsZero() || s.broken != nil:
 	case err != nil:
 		s.broken = fmt.Errorf("request %d: %w", n, err)
+	case cut != nil:
+		s.cut++
 	case a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable:
 		s.refused = a.came
 	case a.status != http.StatusAccepted:
