@@ -66,6 +66,27 @@ func TestRefusing_AllocatesNothing(t *testing.T) {
 	}
 }
 
+// An order that comes in costs a handful of allocations, the journal's and the carrier's among them.
+func TestAccepting_AllocatesLittle(t *testing.T) {
+	if race.Enabled {
+		t.Skip("allocations can't be counted under the race detector")
+	}
+	cfg := testConfig()
+	cfg.Bound = 1 << 40
+	s := newStand(t, cfg, nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = sluice.MaxStock, sluice.MaxStock }))
+	s.carrier.full = true // orders are not kept here
+	ctx, next := asks("demo")
+	user := 0
+	n := testing.AllocsPerRun(1000, func() {
+		user++
+		next(user)
+		s.Handle(ctx)
+	})
+	if ctx.Response.StatusCode() != 202 || n > 10 { // 6 here; one batch an order is the worst case
+		t.Errorf("status %d with %v allocations; want 202 with at most 10", ctx.Response.StatusCode(), n)
+	}
+}
+
 func BenchmarkShed(b *testing.B) {
 	s := fullDoor(b)
 	s.run() // facts grow old otherwise

@@ -71,7 +71,35 @@ func post(sale, contentType, body string, headers ...string) string {
 
 const typeJSON = "application/json"
 
-// TestRefusals is the table of what a buyer can do wrong and what the door answers, over a real socket.
+// refused is a row of the table: what somebody does, and what they hear.
+type refused struct {
+	what, raw string
+	status    int
+	reason    sluice.Refusal
+	detail    string // what the answer says of it
+	retry     bool   // Retry-After and retry_after_ms are there
+}
+
+func (c refused) check(t *testing.T, address string) {
+	t.Run(c.what, func(t *testing.T) {
+		res, problem := speak(t, address, c.raw)
+		if res.StatusCode != c.status || problem["reason"] != string(c.reason) || res.Header.Get("Content-Type") != contentProblem {
+			t.Errorf("got %d %v (%s); want %d %s as %s", res.StatusCode, problem, res.Header.Get("Content-Type"), c.status, c.reason, contentProblem)
+		}
+		if problem["status"] != float64(c.status) || problem["title"] == "" || problem["type"] != "urn:sluice:refusal:"+string(c.reason) {
+			t.Errorf("problem %v", problem)
+		}
+		if detail, _ := problem["detail"].(string); !strings.Contains(detail, c.detail) {
+			t.Errorf("detail %q does not say %q", detail, c.detail)
+		}
+		if got := res.Header.Get("Retry-After") != "" && problem["retry_after_ms"] != nil; got != c.retry {
+			t.Errorf("Retry-After %q, retry_after_ms %v; want them: %t", res.Header.Get("Retry-After"), problem["retry_after_ms"], c.retry)
+		}
+	})
+}
+
+// TestRefusals is the table of what a buyer can do wrong and what the door answers, over a real socket. Every answer is held
+// against the published contract, too.
 func TestRefusals(t *testing.T) {
 	cfg := testConfig()
 	s := newStand(t, cfg, nil,
@@ -85,16 +113,11 @@ func TestRefusals(t *testing.T) {
 		}),
 	)
 	s.buyers.Take(time.Since(s.began), maphash.String(s.seed, "hasty"), limiter.Rate{PerSecond: 0.01, Burst: 1})
+	s.set(sluice.Limits{Blocks: []sluice.Block{{User: "bot"}}})
 	s.run()
 	address := s.serve(300 * time.Millisecond)
 	ok := `{"user":"u1","quantity":1}`
-	for _, c := range []struct {
-		what, raw string
-		status    int
-		reason    sluice.Refusal
-		detail    string // what the answer says of it
-		retry     bool   // Retry-After and retry_after_ms are there
-	}{
+	for _, c := range []refused{
 		{"malformed JSON", post("demo", typeJSON, `{"user":"u1"`), 400, sluice.BadRequest, "not an order", false},
 		{"an empty body", post("demo", typeJSON, ``), 400, sluice.BadRequest, "empty", false},
 		{"not an object", post("demo", typeJSON, `["u1"]`), 400, sluice.BadRequest, "not an object", false},
@@ -130,30 +153,21 @@ func TestRefusals(t *testing.T) {
 		{"all sold", post("gone", typeJSON, ok), 409, sluice.AllSold, "", false},
 		{"every unit held", post("spoken-for", typeJSON, ok), 503, sluice.NoneFree, "", true},
 		{"too fast", post("demo", typeJSON, `{"user":"hasty"}`), 429, sluice.RateLimited, "", true},
+		{"a blocked buyer", post("demo", typeJSON, `{"user":"bot"}`), 403, sluice.Blocked, "", false},
 		{"an order that is no id", "GET /v1/orders/x HTTP/1.1\r\nHost: shop\r\n\r\n", 404, sluice.NoSuchOrder, "", false},
 		{"an invented order", "GET /v1/orders/5a46f2c0-0fce-814f-920e-caf5b0d6fdba HTTP/1.1\r\nHost: shop\r\n\r\n", 404, sluice.NoSuchOrder, "", false},
 		{"the wrong method", "DELETE /v1/sales/demo/orders HTTP/1.1\r\nHost: shop\r\n\r\n", 405, sluice.MethodNotAllowed, "", false},
 		{"nothing there", "GET /v2 HTTP/1.1\r\nHost: shop\r\n\r\n", 404, sluice.NotFound, "", false},
 	} {
-		t.Run(c.what, func(t *testing.T) {
-			res, problem := speak(t, address, c.raw)
-			if res.StatusCode != c.status || problem["reason"] != string(c.reason) || res.Header.Get("Content-Type") != contentProblem {
-				t.Errorf("got %d %v (%s); want %d %s as %s", res.StatusCode, problem, res.Header.Get("Content-Type"), c.status, c.reason, contentProblem)
-			}
-			if problem["status"] != float64(c.status) || problem["title"] == "" || problem["type"] != "urn:sluice:refusal:"+string(c.reason) {
-				t.Errorf("problem %v", problem)
-			}
-			if detail, _ := problem["detail"].(string); !strings.Contains(detail, c.detail) {
-				t.Errorf("detail %q does not say %q", detail, c.detail)
-			}
-			if got := res.Header.Get("Retry-After") != "" && problem["retry_after_ms"] != nil; got != c.retry {
-				t.Errorf("Retry-After %q, retry_after_ms %v; want them: %t", res.Header.Get("Retry-After"), problem["retry_after_ms"], c.retry)
-			}
-		})
+		c.check(t, address)
 	}
 	if n := s.credits.Outstanding(); n != 0 {
 		t.Errorf("refused requests left %d orders outstanding", n)
 	}
+	t.Run("at a full door", refusalsOfAFullDoor)
+	t.Run("where the wait would be too long", refusalsOfASlowDoor)
+	t.Run("at a door that can't promise anything", refusalsOfAStuckDoor)
+	t.Run("at a door that asks for tickets", refusalsWithoutATicket)
 	t.Run("a bad wait", func(t *testing.T) {
 		id := s.Keys.ID([]byte("demo"), []byte("u"), nil, 0)
 		res, problem := speak(t, address, "GET /v1/orders/"+id.String()+"?wait=1h HTTP/1.1\r\nHost: shop\r\n\r\n")
@@ -170,6 +184,56 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("carried %+v", o)
 		}
 	})
+}
+
+func several(s *sluice.Sale) { s.PerUserLimit = 3 }
+
+func refusalsOfAFullDoor(t *testing.T) {
+	cfg := testConfig()
+	cfg.Bound = 1
+	s := newStand(t, cfg, nil, sale("demo", several))
+	s.run()
+	s.want(s.buy("first", "Idempotency-Key", "k"), 202, "queued")
+	address := s.serve(time.Second)
+	for _, c := range []refused{
+		{"the bound is reached", post("demo", typeJSON, `{"user":"u1"}`), 503, sluice.QueueFull, "", true},
+		{"the key of another quantity", post("demo", typeJSON, `{"user":"first","quantity":2}`, "Idempotency-Key: k"), 422, sluice.IdempotencyMismatch, "another quantity", false},
+	} {
+		c.check(t, address)
+	}
+}
+
+func refusalsOfASlowDoor(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil)) // it does not run: nobody works out the wait anew
+	s.drainable.Store(1)
+	s.want(s.buy("first"), 202, "queued")
+	refused{"the wait would be too long", post("demo", typeJSON, `{"user":"u1"}`), 503, sluice.TooSlow, "", true}.check(t, s.serve(time.Second))
+}
+
+func refusalsOfAStuckDoor(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	if err := s.Journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	refused{"the journal can't be written", post("demo", typeJSON, `{"user":"u1"}`), 503, sluice.Unavailable, "journal", true}.check(t, s.serve(time.Second))
+}
+
+func refusalsWithoutATicket(t *testing.T) {
+	s := ticketed(t, nil)
+	s.run()
+	order := s.call("POST", "/v1/sales/demo/orders", `{}`, "Authorization", "Bearer alice//").Order
+	get := "GET /v1/orders/" + order + " HTTP/1.1\r\nHost: shop\r\n"
+	address := s.serve(time.Second)
+	for _, c := range []refused{
+		{"no ticket", post("demo", typeJSON, `{"user":"u1"}`), 401, sluice.BadTicket, "no stamp", false},
+		{"a bad ticket", post("demo", typeJSON, `{}`, "Authorization: Bearer nonsense"), 401, sluice.BadTicket, "no stamp", false},
+		{"a ticket for another sale", post("demo", typeJSON, `{}`, "Authorization: Bearer bob//other"), 401, sluice.BadTicket, "another sale", false},
+		{"an order in another buyer's name", post("demo", typeJSON, `{"user":"alice"}`, "Authorization: Bearer bob//"), 401, sluice.BadTicket, "another buyer", false},
+		{"an order, read without a ticket", get + "\r\n", 401, sluice.BadTicket, "no stamp", false},
+		{"somebody else's order", get + "Authorization: Bearer bob//\r\n\r\n", 404, sluice.NoSuchOrder, "", false},
+	} {
+		c.check(t, address)
+	}
 }
 
 func TestSale_ShowsWhatABuyerMaySee(t *testing.T) {
