@@ -81,6 +81,7 @@ type refused struct {
 }
 
 func (c refused) check(t *testing.T, address string) {
+	t.Helper()
 	t.Run(c.what, func(t *testing.T) {
 		res, problem := speak(t, address, c.raw)
 		if res.StatusCode != c.status || problem["reason"] != string(c.reason) || res.Header.Get("Content-Type") != contentProblem {
