@@ -193,7 +193,7 @@ func (d *Door) followFacts(ctx context.Context) {
 		err := d.refreshFacts(ctx)
 		if (err != nil) != failing && ctx.Err() == nil {
 			failing = err != nil
-			d.Logger.Info("sale facts", "heard", !failing, "error", err)
+			d.Logger.Warn("sale facts from the worker", "heard", !failing, "error", err)
 		}
 		select {
 		case <-ctx.Done():
