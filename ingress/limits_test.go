@@ -243,3 +243,23 @@ func TestLimits_AnAddressLeavesRoomForOthers(t *testing.T) {
 		}
 	}
 }
+
+// P3: a door that operators close still looks after what it promised: an order that the queue lost is carried again.
+func TestLimits_AClosedDoorCarriesLostOrdersAgain(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	order := s.buy("a").Order
+	s.set(sluice.Limits{Bounds: map[string]int64{"door": 0}})
+	id, err := sluice.ParseOrderID(order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Sent([]sluice.OrderID{id}, s.carrier.Incarnation())
+	o, held := s.credits.Get(id)
+	if !held {
+		t.Fatal("the order is not outstanding")
+	}
+	s.carryAgain(o, s.carrier.Incarnation()) // the queue holds nothing
+	if n := len(s.carrier.carried()); n != 2 {
+		t.Errorf("carried %d times, want once more", n)
+	}
+}
