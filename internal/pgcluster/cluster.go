@@ -58,6 +58,9 @@ func Start(ctx context.Context) (*Cluster, error) {
 		return nil, errors.Join(fmt.Errorf("create a PostgreSQL cluster: %w", err), c.remove())
 	}
 	for range startTries {
+		if c.port, err = freePort(ctx); err != nil {
+			break
+		}
 		if err = c.run(ctx, bin); err == nil {
 			return c, nil
 		}
@@ -128,10 +131,7 @@ func (c *Cluster) create(ctx context.Context, bin string) (err error) {
 
 func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 
-func (c *Cluster) run(ctx context.Context, bin string) (err error) {
-	if c.port, err = freePort(ctx); err != nil {
-		return err
-	}
+func (c *Cluster) run(ctx context.Context, bin string) error {
 	// Not CommandContext: the server outlives ctx, and is asked to stop, not killed.
 	server := exec.Command(filepath.Join(bin, "postgres"), "-D", c.data(), //nolint:noctx // see above
 		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(c.port), "-c", "unix_socket_directories=",
