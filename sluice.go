@@ -98,10 +98,11 @@ type Sale struct {
 	SKU           string    `json:"sku"`
 	Stock         int64     `json:"stock"`
 	PerUserLimit  int       `json:"per_user_limit"`
-	StartsAt      time.Time `json:"starts_at,omitzero"` // zero: already begun
-	EndsAt        time.Time `json:"ends_at,omitzero"`   // zero: open until ended by hand
-	PaymentWindow Duration  `json:"payment_window"`     // zero: settled orders are paid at once
-	MaxAge        Duration  `json:"max_age,omitzero"`   // zero: an order may wait however long
+	StartsAt      time.Time `json:"starts_at,omitzero"`     // zero: already begun
+	EndsAt        time.Time `json:"ends_at,omitzero"`       // zero: open until ended by hand
+	PaymentWindow Duration  `json:"payment_window"`         // zero: settled orders are paid at once
+	PaymentGrace  Duration  `json:"payment_grace,omitzero"` // how long after its deadline a hold is kept and may still be paid
+	MaxAge        Duration  `json:"max_age,omitzero"`       // zero: an order may wait however long
 	CheckoutURL   string    `json:"checkout_url,omitempty"`
 	OverAdmission float64   `json:"over_admission"`
 	Paused        bool      `json:"paused,omitempty"`

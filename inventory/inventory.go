@@ -82,6 +82,10 @@ type Store interface {
 	// that this version does not know are ignored, and are lost when it changes the limits.
 	ChangeLimits(ctx context.Context, change func(*sluice.Limits) error) (sluice.Limits, error)
 
+	Outbox
+	Desk
+	PoolSettings
+
 	// Audit reads the ledger of all sales in one snapshot and compares every counter with the orders behind it (P8).
 	Audit(ctx context.Context) (sluice.Audit, error)
 

@@ -53,6 +53,7 @@ var parameters = map[string]string{
 
 // Store implements inventory.Store. Open makes it; it is safe for concurrent use.
 type Store struct {
+	inventory.Unfinished
 	pool   *pgxpool.Pool
 	limits atomic.Pointer[sluice.Limits] // the last that were read; never nil
 	closed atomic.Bool

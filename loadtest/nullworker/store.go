@@ -13,6 +13,7 @@ import (
 
 // store settles every order at once and keeps nothing of it but a count: an order that comes twice is counted twice.
 type store struct {
+	inventory.Unfinished
 	mu    sync.Mutex
 	sales map[string]*sluice.Sale // made by CreateSale
 	paid  map[string]int64        // orders, by sale
