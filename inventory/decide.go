@@ -27,8 +27,9 @@ type View struct {
 
 // Row is an order to be inserted with its first status.
 type Row struct {
-	Order  sluice.Order
-	Status sluice.Status
+	Order    sluice.Order
+	Status   sluice.Status
+	ReplayOf sluice.OrderID // for the events: the failed order that it was made from; zero: none
 }
 
 // Delta is how a transaction moves the counters of one sale. Its sum is always 0 (P8).

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -24,6 +25,12 @@ const (
 type Stored struct {
 	Status     sluice.Status
 	PaymentRef string // empty: not paid, or paid at once by a sale without a payment window
+
+	// For the events, read only where orders are moved.
+	Attributes json.RawMessage
+	ReplayOf   sluice.OrderID
+
+	Refunded bool // the payment that is being judged was recorded as a refund due before
 }
 
 // Transition is what a transaction must write and answer for one order that was settled before.
@@ -31,7 +38,7 @@ type Transition struct {
 	After   Stored
 	Changed bool         // After differs from what was read
 	Delta   Delta        // zero where no units move
-	Refund  RefundReason // not empty: record the payment as a refund due
+	Refund  RefundReason // not empty: record the payment as a refund due; it was not before
 	Refused error        // the caller's answer beside the changes: nil or a *sluice.Error
 }
 
@@ -53,8 +60,8 @@ func DecidePay(now time.Time, o Stored, ref string) Transition {
 		o.PaymentRef = ref // paid at once: the first payment that names itself is the one
 		return Transition{After: o, Changed: true}
 	case o.Status.State == sluice.Paid:
-		return Transition{After: o, Refund: RefundAlreadyPaid, Refused: sluice.Refuse(sluice.AlreadyPaid,
-			"order %s was paid by another payment; this one is recorded as a refund due", o.Status.Order)}
+		return due(RefundAlreadyPaid, Transition{After: o, Refused: sluice.Refuse(sluice.AlreadyPaid,
+			"order %s was paid by another payment; this one is recorded as a refund due", o.Status.Order)})
 	case o.Status.State != sluice.Held:
 		return tooLate(Transition{After: o})
 	case Overdue(now, o.Status):
@@ -66,9 +73,18 @@ func DecidePay(now time.Time, o Stored, ref string) Transition {
 }
 
 func tooLate(t Transition) Transition {
-	t.Refund = RefundTooLate
 	t.Refused = sluice.Refuse(sluice.TooLate, "order %s is %s; this payment is recorded as a refund due",
 		t.After.Status.Order, t.After.Status.State)
+	return due(RefundTooLate, t)
+}
+
+// due records the payment as a refund due, once. That is a step of the order's version, though its state stays: the
+// order's events keep an order of their own.
+func due(reason RefundReason, t Transition) Transition {
+	if !t.After.Refunded {
+		t.After.Status.Version++
+		t.Changed, t.Refund = true, reason
+	}
 	return t
 }
 

@@ -47,34 +47,6 @@ func (Unfinished) Replay(context.Context, string, sluice.Order) (sluice.Changes,
 	return sluice.Changes{}, errors.ErrUnsupported
 }
 
-func (Unfinished) Events(context.Context, int64, int) (sluice.Events, error) {
-	return sluice.Events{}, errors.ErrUnsupported
-}
-
-func (Unfinished) OrderEvents(context.Context, sluice.OrderID) ([]sluice.Event, error) {
-	return nil, errors.ErrUnsupported
-}
-
-func (Unfinished) Tick(context.Context) (sluice.Changes, error) {
-	return sluice.Changes{}, errors.ErrUnsupported
-}
-
-func (Unfinished) PruneEvents(context.Context, time.Duration, int) (int, error) {
-	return 0, errors.ErrUnsupported
-}
-
-func (Unfinished) Claim(context.Context, string, string, time.Duration) (int64, bool, error) {
-	return 0, false, errors.ErrUnsupported
-}
-
-func (Unfinished) Advance(context.Context, string, string, int64) (bool, error) {
-	return false, errors.ErrUnsupported
-}
-
-func (Unfinished) Readers(context.Context) (map[string]int64, error) {
-	return nil, errors.ErrUnsupported
-}
-
 func (Unfinished) Pools(context.Context) (sluice.Pools, error) { return sluice.Pools{}, nil }
 func (Unfinished) ChangePools(context.Context, func(*sluice.Pools) error) (sluice.Pools, error) {
 	return sluice.Pools{}, errors.ErrUnsupported

@@ -32,9 +32,13 @@ type Place struct {
 // Run tests the contract. place makes a fresh, empty place that lasts as long as its test.
 func Run(t *testing.T, place func(t testing.TB) Place) {
 	t.Helper()
-	for _, group := range [][]test{reserveTests, orderTests, saleTests, limitsTests, storeTests, raceTests, modelTests} {
+	for _, group := range [][]test{reserveTests, orderTests, saleTests, limitsTests, storeTests, raceTests, eventTests, modelTests} {
 		for _, test := range group {
-			t.Run(test.name, func(t *testing.T) { test.run(newBench(t, place(t))) })
+			t.Run(test.name, func(t *testing.T) {
+				b := newBench(t, place(t))
+				test.run(b)
+				b.wantAllEvents()
+			})
 		}
 	}
 	t.Run("AMigrationKeepsTheData", func(t *testing.T) { testMigration(&bench{TB: t, place: place(t)}) })
@@ -50,6 +54,8 @@ type bench struct {
 	testing.TB
 	place Place
 	store inventory.Store
+
+	tampered bool // orders were changed behind the store's back, or the store is closed
 }
 
 func newBench(t testing.TB, place Place) *bench {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,8 @@ var modelTests = []test{
 				"cancel":  m.cancel,
 				"expire":  m.expire,
 				"topup":   m.topup,
+				"end":     m.end,
+				"tick":    m.tick,
 			})
 		})
 	}},
@@ -50,6 +53,10 @@ type model struct {
 	sale  sluice.Sale
 	names []sluice.OrderID // in order of appearance
 	known map[sluice.OrderID]*modelOrder
+
+	seen  int64            // the last event that was compared
+	phase sluice.EventType // what was said of the sale last
+	told  []string         // the events that the last step must have written, as eventText has them
 }
 
 type modelOrder struct {
@@ -58,6 +65,7 @@ type modelOrder struct {
 	reason  sluice.Reason
 	version int64
 	ref     string
+	due     map[string]bool // payments to give back
 }
 
 func newModel(store inventory.Store, t *rapid.T, id string) *model {
@@ -67,10 +75,16 @@ func newModel(store inventory.Store, t *rapid.T, id string) *model {
 			Draw(t, "payment window"),
 		OverAdmission: 1,
 	}}
+	page, err := store.Events(t.Context(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.seen = page.Newest
 	if _, err := store.CreateSale(t.Context(), m.sale); err != nil {
 		t.Fatal(err)
 	}
-	m.sale.Free = m.sale.Stock
+	m.sale.Free, m.sale.Version = m.sale.Stock, 1
+	m.says(sluice.EventOpened)
 	return m
 }
 
@@ -86,9 +100,13 @@ func (m *model) reserve(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := m.sale
 	for i, o := range batch {
 		m.settle(o)
 		m.compare(t, c.Statuses[i], m.known[o.ID])
+	}
+	if m.sale != before {
+		m.sale.Version++
 	}
 }
 
@@ -96,7 +114,7 @@ func (m *model) settle(o sluice.Order) {
 	if m.known[o.ID] != nil {
 		return
 	}
-	n := &modelOrder{Order: o, version: 2}
+	n := &modelOrder{Order: o, version: 2, due: map[string]bool{}}
 	m.known[o.ID] = n
 	m.names = append(m.names, o.ID)
 	owned := 0
@@ -118,6 +136,7 @@ func (m *model) settle(o sluice.Order) {
 		n.state = sluice.Held
 		m.sale.Free, m.sale.Held = m.sale.Free-units, m.sale.Held+units
 	}
+	m.tells(n)
 }
 
 // pay pays one order. Where the payment window is short it is over by then.
@@ -129,17 +148,23 @@ func (m *model) pay(t *rapid.T) {
 	switch {
 	case o.state == sluice.Held && m.short():
 		m.giveBack(o, sluice.Expired)
+		m.sale.Version++
+		m.refund(o, "too_late", ref)
 		refused(t, err, sluice.TooLate)
 	case o.state == sluice.Held:
 		o.state, o.ref, o.version = sluice.Paid, ref, o.version+1
 		m.sale.Held, m.sale.Sold = m.sale.Held-int64(o.Quantity), m.sale.Sold+int64(o.Quantity)
+		m.sale.Version++
+		m.tells(o)
 		refused(t, err, "")
 	case o.state == sluice.Paid && (o.ref == ref || o.ref == ""):
 		o.ref = ref
 		refused(t, err, "")
 	case o.state == sluice.Paid:
+		m.refund(o, "already_paid", ref)
 		refused(t, err, sluice.AlreadyPaid)
 	default:
+		m.refund(o, "too_late", ref)
 		refused(t, err, sluice.TooLate)
 	}
 }
@@ -150,6 +175,7 @@ func (m *model) cancel(t *rapid.T) {
 	switch o.state {
 	case sluice.Held:
 		m.giveBack(o, sluice.Cancelled)
+		m.sale.Version++
 		refused(t, err, "")
 	case sluice.Cancelled:
 		refused(t, err, "")
@@ -172,6 +198,9 @@ func (m *model) expire(t *rapid.T) {
 			swept++
 		}
 	}
+	if swept > 0 {
+		m.sale.Version++
+	}
 	if m.short() && m.sale.Held != 0 {
 		t.Fatalf("the sweep took %d orders and left %d units", swept, m.sale.Held)
 	}
@@ -188,7 +217,80 @@ func (m *model) topup(t *rapid.T) {
 	default:
 		refused(t, err, "")
 		m.sale.Free, m.sale.TopUps = m.sale.Free+units, m.sale.TopUps+units
+		m.sale.Version++
 	}
+}
+
+// end closes the sale. The orders here have no time of admission, so they are settled all the same.
+func (m *model) end(t *rapid.T) {
+	c, err := m.store.End(t.Context(), m.sale.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.sale.EndsAt.IsZero() {
+		m.sale.EndsAt = c.Sales[0].EndsAt
+		m.sale.Version++
+	}
+}
+
+func (m *model) tick(t *rapid.T) {
+	if c, err := m.store.Tick(t.Context()); err != nil || !c.Empty() {
+		t.Fatalf("nothing is due: got %+v, %v", c, err)
+	}
+}
+
+// tells expects an event of an order that was moved.
+func (m *model) tells(o *modelOrder) {
+	m.told = append(m.told, fmt.Sprint("order.", o.state, " ", o.User, " ", o.version))
+}
+
+// says expects an event of the sale.
+func (m *model) says(t sluice.EventType) {
+	m.phase = t
+	m.told = append(m.told, fmt.Sprint(t, " ", m.sale.ID, " ", m.sale.Version))
+}
+
+func (m *model) refund(o *modelOrder, reason, ref string) {
+	if o.due[ref] {
+		return
+	}
+	o.due[ref] = true
+	o.version++
+	m.told = append(m.told, fmt.Sprint("order.refund_due ", o.User, " ", o.version, " ", reason, " ", ref))
+}
+
+// events compares what the step wrote with what it must have written. A batch's orders are in the order of their ids.
+func (m *model) events(t *rapid.T) {
+	gone := m.sale.Free == 0 && m.sale.Held == 0
+	switch {
+	case m.phase == sluice.EventEnded:
+	case !m.sale.EndsAt.IsZero():
+		m.says(sluice.EventEnded)
+	case gone && m.phase != sluice.EventSoldOut:
+		m.says(sluice.EventSoldOut)
+	case !gone && m.phase == sluice.EventSoldOut:
+		m.says(sluice.EventReopened)
+	}
+	page, err := m.store.Events(t.Context(), m.seen, inventory.MaxEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range page.Events {
+		if e.Seq != m.seen+1 {
+			t.Fatalf("event %d comes after %d", e.Seq, m.seen)
+		}
+		m.seen = e.Seq
+		if e.Sale == m.sale.ID { // the others are an earlier model's
+			got = append(got, eventText(e))
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(m.told)
+	if !slices.Equal(got, m.told) {
+		t.Fatalf("events: got %q, want %q", got, m.told)
+	}
+	m.told = nil
 }
 
 // check compares everything after each step.
@@ -197,6 +299,7 @@ func (m *model) check(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.events(t)
 	got := c.Sales[0]
 	if got.Held+got.Sold > got.Stock+got.TopUps { // P1
 		t.Fatalf("oversold: %+v", got)
@@ -204,7 +307,7 @@ func (m *model) check(t *rapid.T) {
 	if got.Stock+got.TopUps != got.Free+got.Held+got.Sold { // P8
 		t.Fatalf("the sale does not balance: %+v", got)
 	}
-	if got.Free != m.sale.Free || got.Held != m.sale.Held || got.Sold != m.sale.Sold || got.TopUps != m.sale.TopUps {
+	if got.Free != m.sale.Free || got.Held != m.sale.Held || got.Sold != m.sale.Sold || got.TopUps != m.sale.TopUps || got.Version != m.sale.Version {
 		t.Fatalf("sale: got %+v, want %+v", got, m.sale)
 	}
 	statuses, err := m.store.Statuses(t.Context(), m.names)
@@ -237,6 +340,7 @@ func (m *model) any(t *rapid.T) *modelOrder {
 func (m *model) giveBack(o *modelOrder, to sluice.State) {
 	o.state, o.version = to, o.version+1
 	m.sale.Free, m.sale.Held = m.sale.Free+int64(o.Quantity), m.sale.Held-int64(o.Quantity)
+	m.tells(o)
 }
 
 func (m *model) short() bool { return m.sale.PaymentWindow == sluice.Duration(time.Millisecond) }

@@ -130,6 +130,7 @@ var saleTests = []test{
 		}
 	}},
 	{"AuditFindsAPlantedDifference", func(b *bench) { // P8
+		b.tampered = true
 		for i, fault := range []string{
 			"UPDATE sales SET free = free - 1, sold = sold + 1 WHERE id = 's%d'",
 			"UPDATE orders SET quantity = quantity + 1 WHERE sale = 's%d'",
@@ -229,6 +230,7 @@ var storeTests = []test{
 		b.wantLimits(sluice.Limits{})
 	}},
 	{"AClosedStoreIsUnavailable", func(b *bench) {
+		b.tampered = true
 		if err := b.store.Ping(b.Context()); err != nil {
 			b.Fatal(err)
 		}

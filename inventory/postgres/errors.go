@@ -60,5 +60,5 @@ func repeatable(err error) bool {
 	case "40001", "40P01", movedMeanwhile:
 		return true
 	}
-	return e.Code == "23505" && e.ConstraintName == "orders_pkey"
+	return e.Code == "23505" && (e.ConstraintName == "orders_pkey" || e.ConstraintName == "sales_pkey")
 }

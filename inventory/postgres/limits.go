@@ -43,13 +43,13 @@ func (s *Store) ChangeLimits(ctx context.Context, change func(*sluice.Limits) er
 	var document []byte
 	var l sluice.Limits
 	var refused error // as change said it, not classified
-	err := s.transact(ctx, "change the limits", func(b *pgx.Batch) {
+	err := s.transact(ctx, "change the limits", func(b *pipeline) {
 		document, refused = nil, nil
 		b.Queue(lock).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&document) //nolint:wrapcheck // transact says what was being done
 		})
 		readNow(b, &now)
-	}, func(b *pgx.Batch) error {
+	}, func(b *pipeline) error {
 		l, document, refused = inventory.DecideLimits(now, document, change)
 		if refused == nil {
 			b.Queue(update, l.Version, string(document))

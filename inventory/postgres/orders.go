@@ -16,13 +16,9 @@ func (s *Store) Reserve(ctx context.Context, batch []sluice.Order) (sluice.Chang
 	sales, ids, buyers := inventory.SaleIDs(batch), uuids(inventory.OrderIDs(batch)), inventory.Buyers(batch)
 	var v inventory.View
 	var d inventory.Decision
-	err := s.transact(ctx, "reserve", func(b *pgx.Batch) {
+	err := s.transact(ctx, "reserve", func(b *pipeline) {
 		v = inventory.View{Sales: map[string]sluice.Sale{}, Settled: map[sluice.OrderID]sluice.Status{}}
-		each(b, func(rows pgx.Rows) error {
-			sale, err := scanSale(rows)
-			v.Sales[sale.ID] = sale
-			return err
-		}, lockSales, sales)
+		eachSale(b, func(sale sluice.Sale) { v.Sales[sale.ID] = sale }, lockSales, sales)
 		readNow(b, &v.Now)
 		each(b, func(rows pgx.Rows) error {
 			o, err := scanOrder(rows)
@@ -30,7 +26,7 @@ func (s *Store) Reserve(ctx context.Context, batch []sluice.Order) (sluice.Chang
 			return err
 		}, selectOrders, ids)
 		queueOwned(b, buyers, &v)
-	}, func(b *pgx.Batch) error {
+	}, func(b *pipeline) error {
 		d = inventory.Decide(v, batch)
 		queueInsert(b, d.Rows)
 		queueMove(b, d.Deltas)
@@ -42,7 +38,7 @@ func (s *Store) Reserve(ctx context.Context, batch []sluice.Order) (sluice.Chang
 	return sluice.Changes{Now: v.Now, Statuses: d.Statuses, Sales: d.Sales}, nil
 }
 
-func queueOwned(b *pgx.Batch, buyers []inventory.Buyer, v *inventory.View) {
+func queueOwned(b *pipeline, buyers []inventory.Buyer, v *inventory.View) {
 	v.Owned = map[inventory.Buyer]int64{}
 	sales, users := make([]string, len(buyers)), make([]string, len(buyers))
 	for i, buyer := range buyers {
@@ -83,20 +79,13 @@ type locked struct {
 
 // lockOrder queues the lock of the order's sale, then reads the order. An order's sale never changes, so it may be looked
 // up before the lock.
-func lockOrder(b *pgx.Batch, id sluice.OrderID, l *locked) {
-	const lockSale = "SELECT " + saleColumns + " FROM sales WHERE id = (SELECT sale FROM orders WHERE id = $1) FOR UPDATE"
+func lockOrder(b *pipeline, id sluice.OrderID, ref string, l *locked) {
+	const lockSale = "SELECT " + saleColumns + ", phase FROM sales WHERE id = (SELECT sale FROM orders WHERE id = $1) FOR UPDATE"
 	*l = locked{}
-	each(b, func(rows pgx.Rows) error {
-		sale, err := scanSale(rows)
-		l.sales = append(l.sales, sale)
-		return err
-	}, lockSale, [16]byte(id))
+	eachSale(b, func(sale sluice.Sale) { l.sales = append(l.sales, sale) }, lockSale, [16]byte(id))
 	readNow(b, &l.now)
-	each(b, func(rows pgx.Rows) error {
-		o, err := scanOrder(rows)
-		l.found = append(l.found, o)
-		return err
-	}, selectOrders, [][16]byte{id})
+	eachMoving(b, func(o inventory.Stored) { l.found = append(l.found, o) },
+		"SELECT "+movingColumns+" FROM orders WHERE id = $2", ref, [16]byte(id))
 }
 
 // transition decides one order and commits the decision, a refusal's consequences included.
@@ -106,9 +95,9 @@ func (s *Store) transition(
 ) (sluice.Changes, error) {
 	var l locked
 	var d inventory.Transition
-	err := s.transact(ctx, doing, func(b *pgx.Batch) {
-		lockOrder(b, id, &l)
-	}, func(b *pgx.Batch) error {
+	err := s.transact(ctx, doing, func(b *pipeline) {
+		lockOrder(b, id, ref, &l)
+	}, func(b *pipeline) error {
 		if len(l.found) == 0 {
 			return sluice.Refuse(sluice.NoSuchOrder, "the store has no order %s", id)
 		}
@@ -133,7 +122,7 @@ func (s *Store) transition(
 // unitsMoved reports whether an order in this state has had units of a sale, which then exists.
 func unitsMoved(s sluice.State) bool { return s != sluice.Rejected && s != sluice.Failed }
 
-func queueTransition(b *pgx.Batch, now time.Time, before inventory.Stored, d inventory.Transition, ref string) {
+func queueTransition(b *pipeline, now time.Time, before inventory.Stored, d inventory.Transition, ref string) {
 	if d.Changed {
 		queueUpdate(b, []inventory.Stored{before}, []inventory.Stored{d.After})
 	}
@@ -141,6 +130,7 @@ func queueTransition(b *pgx.Batch, now time.Time, before inventory.Stored, d inv
 		queueMove(b, []inventory.Delta{d.Delta})
 	}
 	if d.Refund != "" {
+		b.wrote.RefundDue(d.After, ref, d.Refund)
 		b.Queue("INSERT INTO refunds_due (order_id, payment_ref, reason, at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
 			[16]byte(d.After.Status.Order), ref, string(d.Refund), now)
 	}
@@ -153,9 +143,9 @@ func (s *Store) Expire(ctx context.Context, limit int) (sluice.Changes, error) {
 		return c, err
 	}
 	var sweep sweep
-	err = s.transact(ctx, "expire", func(b *pgx.Batch) {
+	err = s.transact(ctx, "expire", func(b *pipeline) {
 		sweep.queueReads(b, due, limit)
-	}, func(b *pgx.Batch) error {
+	}, func(b *pipeline) error {
 		sweep.queueWrites(b)
 		return nil
 	})
@@ -187,26 +177,18 @@ type sweep struct {
 	deltas []inventory.Delta
 }
 
-func (w *sweep) queueReads(b *pgx.Batch, sales []string, limit int) {
+func (w *sweep) queueReads(b *pipeline, sales []string, limit int) {
 	// statement_timestamp() can use the index, clock_timestamp() cannot. Each statement of a pipeline has its own, taken
 	// when its turn comes, so behind the locks.
-	const query = "SELECT " + orderColumns + " FROM orders WHERE state = 'held' AND pay_by <= statement_timestamp() " +
-		"AND sale = ANY ($1::text[]) ORDER BY pay_by LIMIT $2"
+	const query = "SELECT " + movingColumns + " FROM orders WHERE state = 'held' AND pay_by <= statement_timestamp() " +
+		"AND sale = ANY ($2::text[]) ORDER BY pay_by LIMIT $3"
 	*w = sweep{}
-	each(b, func(rows pgx.Rows) error {
-		sale, err := scanSale(rows)
-		w.sales = append(w.sales, sale)
-		return err
-	}, lockSales, sales)
-	each(b, func(rows pgx.Rows) error {
-		o, err := scanOrder(rows)
-		w.due = append(w.due, o)
-		return err
-	}, query, sales, limit)
+	eachSale(b, func(sale sluice.Sale) { w.sales = append(w.sales, sale) }, lockSales, sales)
+	eachMoving(b, func(o inventory.Stored) { w.due = append(w.due, o) }, query, "", sales, limit)
 	readNow(b, &w.now)
 }
 
-func (w *sweep) queueWrites(b *pgx.Batch) {
+func (w *sweep) queueWrites(b *pipeline) {
 	var sum inventory.Sum
 	for _, o := range w.due {
 		d := inventory.DecideExpire(o)
@@ -238,7 +220,7 @@ func (s *Store) Bury(ctx context.Context, letter inventory.Letter) (sluice.Chang
 	letter = letter.Clean()
 	var now time.Time
 	var statuses []sluice.Status
-	err := s.transact(ctx, "bury", func(b *pgx.Batch) {
+	err := s.transact(ctx, "bury", func(b *pipeline) {
 		now, statuses = time.Time{}, nil
 		if letter.Order != nil {
 			b.Queue(lockSales, []string{letter.Order.Sale})
@@ -251,7 +233,7 @@ func (s *Store) Bury(ctx context.Context, letter inventory.Letter) (sluice.Chang
 				return err
 			}, selectOrders, [][16]byte{letter.Order.ID})
 		}
-	}, func(b *pgx.Batch) error {
+	}, func(b *pipeline) error {
 		queueLetter(b, letter, now)
 		if letter.Order != nil && len(statuses) == 0 {
 			row := inventory.FailedRow(*letter.Order, now)
@@ -266,7 +248,7 @@ func (s *Store) Bury(ctx context.Context, letter inventory.Letter) (sluice.Chang
 	return sluice.Changes{Now: now, Statuses: statuses}, nil
 }
 
-func queueLetter(b *pgx.Batch, l inventory.Letter, now time.Time) {
+func queueLetter(b *pipeline, l inventory.Letter, now time.Time) {
 	var order *[16]byte
 	if l.Order != nil {
 		order = (*[16]byte)(&l.Order.ID)

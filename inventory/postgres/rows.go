@@ -15,10 +15,13 @@ const (
 	orderColumns = "id, sale, buyer, state, reason, version, quantity, pay_by, settled_at, payment_ref"
 
 	selectSales  = "SELECT " + saleColumns + " FROM sales WHERE id = ANY ($1::text[]) ORDER BY id"
-	lockSales    = selectSales + " FOR UPDATE" // always in id order, so that nobody waits in a circle
+	lockSales    = "SELECT " + saleColumns + ", phase FROM sales WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE" // always in id order, so that nobody waits in a circle
 	nextReleases = "SELECT s.id, o.pay_by FROM sales AS s, LATERAL (SELECT pay_by FROM orders WHERE state = 'held' AND sale = s.id " +
 		"ORDER BY pay_by LIMIT 1) AS o WHERE s.free = 0 AND s.held > 0"
 	selectOrders = "SELECT " + orderColumns + " FROM orders WHERE id = ANY ($1::uuid[])"
+
+	// movingColumns are for eachMoving, in a statement whose $1 is a payment's reference.
+	movingColumns = orderColumns + ", attributes, EXISTS (SELECT 1 FROM refunds_due AS r WHERE r.order_id = orders.id AND r.payment_ref = $1)"
 
 	selectOwned = "SELECT b.sale, b.buyer, o.units FROM unnest($1::text[], $2::text[]) AS b (sale, buyer), LATERAL " +
 		"(SELECT sum(quantity)::bigint AS units FROM orders WHERE orders.sale = b.sale AND orders.buyer = b.buyer " +
@@ -45,7 +48,7 @@ const (
 
 // queueInsert queues one statement for all new orders. It is a plain INSERT: an order that is there after all fails
 // the transaction, which is then repeated and finds it.
-func queueInsert(b *pgx.Batch, rows []inventory.Row) {
+func queueInsert(b *pipeline, rows []inventory.Row) {
 	if len(rows) == 0 {
 		return
 	}
@@ -61,11 +64,12 @@ func queueInsert(b *pgx.Batch, rows []inventory.Row) {
 		attributes[i], states[i], reasons[i] = string(o.Attributes), string(s.State), string(s.Reason)
 		accepted[i], payBy[i], settled[i] = orNull(o.AcceptedAt), orNull(s.PayBy), s.SettledAt
 	}
+	b.wrote.Inserted(rows...)
 	b.Queue(insertOrders, ids, sales, users, keys, attempts, quantities, attributes, accepted, states, reasons,
 		versions, payBy, settled)
 }
 
-func queueMove(b *pgx.Batch, deltas []inventory.Delta) {
+func queueMove(b *pipeline, deltas []inventory.Delta) {
 	if len(deltas) == 0 {
 		return
 	}
@@ -74,12 +78,13 @@ func queueMove(b *pgx.Batch, deltas []inventory.Delta) {
 	for i, d := range deltas {
 		ids[i], free[i], held[i], sold[i] = d.Sale, d.Free, d.Held, d.Sold
 	}
+	b.wrote.Moved(deltas...)
 	b.Queue(moveSales, ids, free, held, sold)
 }
 
 // queueUpdate queues the change of orders from what was read to what was decided. An order that is no longer as it was
 // read fails the transaction, which is then repeated: the sale's lock forbids it, and this is the second line.
-func queueUpdate(b *pgx.Batch, before, after []inventory.Stored) {
+func queueUpdate(b *pipeline, before, after []inventory.Stored) {
 	if len(after) == 0 {
 		return
 	}
@@ -90,24 +95,29 @@ func queueUpdate(b *pgx.Batch, before, after []inventory.Stored) {
 	for i, o := range after {
 		ids[i], states[i], versions[i], refs[i] = o.Status.Order, string(o.Status.State), o.Status.Version, o.PaymentRef
 		oldVersions[i], oldRefs[i] = before[i].Status.Version, before[i].PaymentRef
+		b.wrote.Updated(before[i], o)
 	}
 	b.Queue(updateOrders, ids, states, versions, refs, oldVersions, oldRefs)
 }
 
-func scanSale(row pgx.Row) (s sluice.Sale, err error) {
+func scanSale(row pgx.Row, more ...any) (s sluice.Sale, err error) {
 	var starts, ends *time.Time
-	err = row.Scan(&s.ID, &s.SKU, &s.Stock, &s.TopUps, &s.Free, &s.Held, &s.Sold, &s.PerUserLimit, &starts, &ends,
+	err = row.Scan(append([]any{
+		&s.ID, &s.SKU, &s.Stock, &s.TopUps, &s.Free, &s.Held, &s.Sold, &s.PerUserLimit, &starts, &ends,
 		(*int64)(&s.PaymentWindow), (*int64)(&s.MaxAge), &s.CheckoutURL, &s.OverAdmission, &s.Paused, &s.Version,
-		&s.ReservedFor, &s.ReservedShare)
+		&s.ReservedFor, &s.ReservedShare,
+	}, more...)...)
 	s.StartsAt, s.EndsAt = orZero(starts), orZero(ends)
 	return s, err //nolint:wrapcheck // the caller says what was being read
 }
 
-func scanOrder(row pgx.Row) (o inventory.Stored, err error) {
+func scanOrder(row pgx.Row, more ...any) (o inventory.Stored, err error) {
 	var payBy, settled *time.Time
 	s := &o.Status
-	err = row.Scan((*[16]byte)(&s.Order), &s.Sale, &s.User, (*string)(&s.State), (*string)(&s.Reason), &s.Version,
-		&s.Units, &payBy, &settled, &o.PaymentRef)
+	err = row.Scan(append([]any{
+		(*[16]byte)(&s.Order), &s.Sale, &s.User, (*string)(&s.State), (*string)(&s.Reason), &s.Version,
+		&s.Units, &payBy, &settled, &o.PaymentRef,
+	}, more...)...)
 	s.PayBy, s.SettledAt = orZero(payBy), orZero(settled)
 	return o, err //nolint:wrapcheck // the caller says what was being read
 }

@@ -18,24 +18,27 @@ func (s *Store) CreateSale(ctx context.Context, sale sluice.Sale) (sluice.Change
 		return sluice.Changes{}, err //nolint:wrapcheck // a *sluice.Error is the caller's answer as it is
 	}
 	const insert = "INSERT INTO sales (" + saleColumns + ") VALUES " +
-		"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) ON CONFLICT DO NOTHING " +
-		"RETURNING clock_timestamp()"
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	rows, err := s.pool.Query(ctx, insert, sale.ID, sale.SKU, sale.Stock, sale.TopUps, sale.Free, sale.Held, sale.Sold,
-		sale.PerUserLimit, orNull(sale.StartsAt), orNull(sale.EndsAt), int64(sale.PaymentWindow), int64(sale.MaxAge),
-		sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version, sale.ReservedFor, sale.ReservedShare)
+		"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+	var now time.Time
+	var exists bool
+	err = s.transact(ctx, "create sale", func(b *pipeline) {
+		exists = false
+		eachSale(b, func(sluice.Sale) { exists = true }, lockSales, []string{sale.ID})
+		readNow(b, &now)
+	}, func(b *pipeline) error {
+		if exists {
+			return sluice.Refuse(sluice.SaleExists, "sale %s exists already", sale.ID)
+		}
+		b.wrote.Locked(sale, inventory.PhasePlanned)
+		b.Queue(insert, sale.ID, sale.SKU, sale.Stock, sale.TopUps, sale.Free, sale.Held, sale.Sold,
+			sale.PerUserLimit, orNull(sale.StartsAt), orNull(sale.EndsAt), int64(sale.PaymentWindow), int64(sale.MaxAge),
+			sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version, sale.ReservedFor, sale.ReservedShare)
+		return nil
+	})
 	if err != nil {
-		return sluice.Changes{}, classify("create sale", err)
+		return sluice.Changes{}, err
 	}
-	created, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
-	switch {
-	case err != nil:
-		return sluice.Changes{}, classify("create sale", err)
-	case len(created) == 0:
-		return sluice.Changes{}, sluice.Refuse(sluice.SaleExists, "sale %s exists already", sale.ID)
-	}
-	return sluice.Changes{Now: inventory.Micros(created[0]), Sales: []sluice.Sale{sale}}, nil
+	return sluice.Changes{Now: now, Sales: []sluice.Sale{sale}}, nil
 }
 
 // TopUp adds units to a sale or takes free ones away; see inventory.Store.
@@ -61,20 +64,17 @@ func (s *Store) changeSale(
 	const update = "UPDATE sales SET topups = $2, free = $3, ends_at = $4, version = $5 WHERE id = $1"
 	var now time.Time
 	var sales []sluice.Sale
-	err := s.transact(ctx, doing, func(b *pgx.Batch) {
+	err := s.transact(ctx, doing, func(b *pipeline) {
 		sales = nil
-		each(b, func(rows pgx.Rows) error {
-			sale, err := scanSale(rows)
-			sales = append(sales, sale)
-			return err
-		}, lockSales, []string{id})
+		eachSale(b, func(sale sluice.Sale) { sales = append(sales, sale) }, lockSales, []string{id})
 		readNow(b, &now)
-	}, func(b *pgx.Batch) error {
+	}, func(b *pipeline) error {
 		if len(sales) == 0 {
 			return sluice.Refuse(sluice.NoSuchSale, "the store has no sale %.80q", id)
 		}
 		sale, changed, err := decide(now, sales[0])
 		if changed && err == nil {
+			b.wrote.Changed(sale)
 			b.Queue(update, sale.ID, sale.TopUps, sale.Free, orNull(sale.EndsAt), sale.Version)
 		}
 		sales[0] = sale
@@ -95,7 +95,7 @@ func (s *Store) Sales(ctx context.Context, ids ...string) (sluice.Changes, error
 		c.Sales = append(c.Sales, sale)
 		return err
 	}
-	err := s.look(ctx, "read sales", func(b *pgx.Batch) {
+	err := s.look(ctx, "read sales", func(b *pipeline) {
 		readNow(b, &c.Now)
 		if len(ids) == 0 {
 			each(b, scan, all)
@@ -118,7 +118,7 @@ func (s *Store) Sales(ctx context.Context, ids ...string) (sluice.Changes, error
 // Statuses answers settled orders; see inventory.Store.
 func (s *Store) Statuses(ctx context.Context, ids []sluice.OrderID) (sluice.Changes, error) {
 	var c sluice.Changes
-	err := s.look(ctx, "read orders", func(b *pgx.Batch) {
+	err := s.look(ctx, "read orders", func(b *pipeline) {
 		readNow(b, &c.Now)
 		each(b, func(rows pgx.Rows) error {
 			o, err := scanOrder(rows)
@@ -130,12 +130,12 @@ func (s *Store) Statuses(ctx context.Context, ids []sluice.OrderID) (sluice.Chan
 }
 
 // look reads without a lock, in one round trip.
-func (s *Store) look(ctx context.Context, doing string, read func(*pgx.Batch)) error {
+func (s *Store) look(ctx context.Context, doing string, read func(*pipeline)) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	b := &pgx.Batch{}
+	b := &pipeline{Batch: &pgx.Batch{}}
 	read(b)
-	return classify(doing, s.pool.SendBatch(ctx, b).Close())
+	return classify(doing, s.pool.SendBatch(ctx, b.Batch).Close())
 }
 
 // Audit compares counters and orders in one snapshot; see inventory.Store.
@@ -154,7 +154,7 @@ func (s *Store) Audit(ctx context.Context) (sluice.Audit, error) {
 func readLedger(ctx context.Context, tx pgx.Tx) (sluice.Audit, error) {
 	const tally = "SELECT sale, state, count(*), coalesce(sum(quantity) FILTER (WHERE state IN ('held', 'paid')), 0)::bigint " +
 		"FROM orders GROUP BY sale, state"
-	b := &pgx.Batch{}
+	b := &pipeline{Batch: &pgx.Batch{}}
 	b.Queue(fmt.Sprintf("SET LOCAL statement_timeout = %d", auditTimeout.Milliseconds()))
 	b.Queue("SET LOCAL enable_seqscan = on") // this one does read the whole table
 	var sales []sluice.Sale
@@ -170,7 +170,7 @@ func readLedger(ctx context.Context, tx pgx.Tx) (sluice.Audit, error) {
 		tallies = append(tallies, t)
 		return err //nolint:wrapcheck // the caller says what was being done
 	}, tally)
-	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+	if err := tx.SendBatch(ctx, b.Batch).Close(); err != nil {
 		return sluice.Audit{}, fmt.Errorf("read the ledger: %w", err)
 	}
 	return inventory.Balance(sales, tallies), nil

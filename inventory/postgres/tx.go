@@ -19,7 +19,7 @@ import (
 //
 // READ COMMITTED gives each statement a snapshot of its own: what a statement reads after the lock is as it stands
 // under the lock. A single statement that locked and counted would count from before.
-func (s *Store) transact(ctx context.Context, doing string, read func(*pgx.Batch), decide func(*pgx.Batch) error) error {
+func (s *Store) transact(ctx context.Context, doing string, read func(*pipeline), decide func(*pipeline) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var err error
@@ -31,30 +31,33 @@ func (s *Store) transact(ctx context.Context, doing string, read func(*pgx.Batch
 	return fmt.Errorf("postgres: %s: %d tries: %w: %w", doing, maxTries, inventory.ErrUnavailable, err)
 }
 
-func (s *Store) try(ctx context.Context, read func(*pgx.Batch), decide func(*pgx.Batch) error) error {
+func (s *Store) try(ctx context.Context, read func(*pipeline), decide func(*pipeline) error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("acquire a connection: %w", err)
 	}
 	defer release(ctx, conn)
 
-	first := &pgx.Batch{}
-	first.Queue("begin")
-	read(first)
-	if err := conn.SendBatch(ctx, first).Close(); err != nil {
+	b := &pipeline{Batch: &pgx.Batch{}}
+	b.Queue("begin")
+	read(b)
+	if err := conn.SendBatch(ctx, b.Batch).Close(); err != nil {
 		return fmt.Errorf("lock and read: %w", err)
 	}
-	second := &pgx.Batch{}
-	if err := decide(second); err != nil {
+	b.Batch = &pgx.Batch{}
+	if err := decide(b); err != nil {
 		return err
 	}
-	second.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
+	if err := b.queueEvents(); err != nil {
+		return err
+	}
+	b.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
 		if tag.String() != "COMMIT" { // PostgreSQL answers a failed transaction's COMMIT with ROLLBACK, not with an error
 			return errors.New("the commit was rolled back")
 		}
 		return nil
 	})
-	if err := conn.SendBatch(ctx, second).Close(); err != nil {
+	if err := conn.SendBatch(ctx, b.Batch).Close(); err != nil {
 		return fmt.Errorf("write and commit: %w", err)
 	}
 	return nil
@@ -72,16 +75,17 @@ func release(ctx context.Context, conn *pgxpool.Conn) {
 }
 
 // readNow queues the reading of the database's clock. Queued behind the locks it tells a time at which they were held.
-func readNow(b *pgx.Batch, now *time.Time) {
+func readNow(b *pipeline, now *time.Time) {
 	b.Queue("SELECT clock_timestamp()").QueryRow(func(row pgx.Row) error {
 		err := row.Scan(now)
 		*now = inventory.Micros(*now)
+		b.now = *now
 		return err //nolint:wrapcheck // transact says what was being done
 	})
 }
 
 // each queues a query and calls scan for each of its rows.
-func each(b *pgx.Batch, scan func(pgx.Rows) error, query string, args ...any) {
+func each(b *pipeline, scan func(pgx.Rows) error, query string, args ...any) {
 	b.Queue(query, args...).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			if err := scan(rows); err != nil {

@@ -106,13 +106,13 @@ func (s *Store) transition(
 	var c sluice.Changes
 	var refused error
 	err := s.transact(ctx, doing, func(t *tx) error {
-		o, err := t.order(ctx, id)
+		o, err := t.moving(ctx, id, ref)
 		if err != nil {
 			return err
 		}
 		d := decide(t, o)
 		refused = d.Refused
-		if err := t.write(ctx, d, ref); err != nil {
+		if err := t.write(ctx, o, d, ref); err != nil {
 			return err
 		}
 		c, err = t.changes(ctx, d.After.Status)
@@ -124,9 +124,9 @@ func (s *Store) transition(
 	return c, refused
 }
 
-func (t *tx) write(ctx context.Context, d inventory.Transition, ref string) error {
+func (t *tx) write(ctx context.Context, before inventory.Stored, d inventory.Transition, ref string) error {
 	if d.Changed {
-		if err := t.update(ctx, d.After); err != nil {
+		if err := t.update(ctx, before, d.After); err != nil {
 			return err
 		}
 	}
@@ -138,6 +138,7 @@ func (t *tx) write(ctx context.Context, d inventory.Transition, ref string) erro
 	if d.Refund == "" {
 		return nil
 	}
+	t.wrote.RefundDue(d.After, ref, d.Refund)
 	const insert = "INSERT INTO refunds_due (order_id, payment_ref, reason, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 	if _, err := t.ExecContext(ctx, insert, d.After.Status.Order[:], ref, string(d.Refund), micros(t.now)); err != nil {
 		return fmt.Errorf("record a refund due: %w", err)
@@ -182,9 +183,9 @@ func (s *Store) anyDue(ctx context.Context, at time.Time) (due bool, err error) 
 func (t *tx) expire(ctx context.Context, limit int) (sluice.Changes, error) {
 	c := sluice.Changes{Now: t.now}
 	var due []inventory.Stored
-	rows, err := t.prepared(ctx, t.stmts.selectDue).QueryContext(ctx, micros(t.now), limit) //nolint:sqlclosecheck // the transaction closes it
+	rows, err := t.prepared(ctx, t.stmts.selectDue).QueryContext(ctx, "", micros(t.now), limit) //nolint:sqlclosecheck // the transaction closes it
 	err = collect(rows, err, func() error {
-		o, err := scanOrder(rows)
+		o, err := scanMoving(rows)
 		due = append(due, o)
 		return err
 	})
@@ -194,7 +195,7 @@ func (t *tx) expire(ctx context.Context, limit int) (sluice.Changes, error) {
 	var sum inventory.Sum
 	for _, o := range due {
 		d := inventory.DecideExpire(o)
-		if err := t.update(ctx, d.After); err != nil {
+		if err := t.update(ctx, o, d.After); err != nil {
 			return c, err
 		}
 		sum.Add(d.Delta)

@@ -19,6 +19,7 @@ func (s *Store) CreateSale(ctx context.Context, sale sluice.Sale) (sluice.Change
 	c := sluice.Changes{Sales: []sluice.Sale{sale}}
 	err = s.transact(ctx, "create sale", func(t *tx) error {
 		c.Now = t.now
+		t.wrote.Locked(sale, inventory.PhasePlanned)
 		const insert = "INSERT INTO sales (" + saleColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
 		r, err := t.ExecContext(ctx, insert, sale.ID, sale.SKU, sale.Stock, sale.TopUps, sale.Free, sale.Held, sale.Sold,
 			sale.PerUserLimit, micros(sale.StartsAt), micros(sale.EndsAt), int64(sale.PaymentWindow), int64(sale.MaxAge),
@@ -77,6 +78,7 @@ func (s *Store) changeSale(
 }
 
 func (t *tx) writeFacts(ctx context.Context, sale sluice.Sale) error {
+	t.wrote.Changed(sale)
 	const update = "UPDATE sales SET topups = ?, free = ?, ends_at = ?, version = ? WHERE id = ?"
 	_, err := t.ExecContext(ctx, update, sale.TopUps, sale.Free, micros(sale.EndsAt), sale.Version, sale.ID)
 	if err != nil {

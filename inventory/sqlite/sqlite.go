@@ -151,7 +151,11 @@ func (s *Store) try(ctx context.Context, fn func(*tx) error) error {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer t.Rollback() // after Commit it has nothing to do
-	if err := fn(&tx{Tx: t, stmts: s.stmts, now: now()}); err != nil {
+	x := &tx{Tx: t, stmts: s.stmts, now: now()}
+	if err := fn(x); err != nil {
+		return err
+	}
+	if err := x.writeEvents(ctx); err != nil {
 		return err
 	}
 	if err := t.Commit(); err != nil {

@@ -14,6 +14,9 @@ const (
 	orderColumns  = "id, sale, buyer, state, reason, version, quantity, pay_by, settled_at, payment_ref"
 	insertColumns = "id, sale, buyer, key, attempt, quantity, attributes, accepted_at, state, reason, version, pay_by, settled_at"
 
+	// movingColumns are for scanMoving, in a statement whose first parameter is a payment's reference.
+	movingColumns = orderColumns + ", attributes, EXISTS (SELECT 1 FROM refunds_due AS r WHERE r.order_id = orders.id AND r.payment_ref = ?)"
+
 	selectOrders = "SELECT " + orderColumns + " FROM orders WHERE id IN (%s)"
 	selectSales  = "SELECT " + saleColumns + " FROM sales"
 )
@@ -23,11 +26,15 @@ type statements struct {
 	insertOrders *bulk // rows of insertColumns
 	selectOrders *bulk // ids
 	selectOwned  *bulk // sale, then buyers
+	insertEvents *bulk // rows of eventFields
 
 	selectSale  *sql.Stmt
 	moveSale    *sql.Stmt
 	updateOrder *sql.Stmt
 	selectDue   *sql.Stmt
+
+	selectMoving *sql.Stmt
+	moveHead     *sql.Stmt
 }
 
 func prepare(ctx context.Context, db *sql.DB) (*statements, error) {
@@ -38,11 +45,14 @@ func prepare(ctx context.Context, db *sql.DB) (*statements, error) {
 		selectOrders: p.bulk(selectOrders, "?", 256, 32, 4, 1),
 		selectOwned: p.bulk("SELECT buyer, sum(quantity) FROM orders WHERE sale = ? AND buyer IN (%s) "+
 			"AND state IN ('held', 'paid') GROUP BY buyer", "?", 256, 32, 4, 1),
-		selectSale: p.one(selectSales + " WHERE id = ?"),
+		insertEvents: p.bulk(insertEvents, "("+repeat("?", eventFields)+")", 128, 16, 1),
+		selectSale:   p.one("SELECT " + saleColumns + ", phase FROM sales WHERE id = ?"),
+		selectMoving: p.one("SELECT " + movingColumns + " FROM orders WHERE id = ?"),
+		moveHead:     p.one(moveHead),
 		moveSale: p.one("UPDATE sales SET free = free + ?, held = held + ?, sold = sold + ?, version = version + 1 " +
 			"WHERE id = ?"),
 		updateOrder: p.one("UPDATE orders SET state = ?, version = ?, payment_ref = ? WHERE id = ?"),
-		selectDue: p.one("SELECT " + orderColumns + " FROM orders WHERE state = 'held' AND pay_by <= ? " +
+		selectDue: p.one("SELECT " + movingColumns + " FROM orders WHERE state = 'held' AND pay_by <= ? " +
 			"ORDER BY pay_by LIMIT ?"),
 	}
 	if p.err != nil {
@@ -52,8 +62,8 @@ func prepare(ctx context.Context, db *sql.DB) (*statements, error) {
 }
 
 func (s *statements) close() error {
-	all := []*sql.Stmt{s.selectSale, s.moveSale, s.updateOrder, s.selectDue}
-	for _, b := range []*bulk{s.insertOrders, s.selectOrders, s.selectOwned} {
+	all := []*sql.Stmt{s.selectSale, s.moveSale, s.updateOrder, s.selectDue, s.selectMoving, s.moveHead}
+	for _, b := range []*bulk{s.insertOrders, s.selectOrders, s.selectOwned, s.insertEvents} {
 		all = append(all, b.stmts...)
 	}
 	var errs []error

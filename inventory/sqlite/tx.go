@@ -16,6 +16,7 @@ type tx struct {
 	*sql.Tx
 	stmts *statements
 	now   time.Time
+	wrote inventory.Written
 }
 
 // prepared is a statement inside this transaction, which closes it when it ends.
@@ -23,13 +24,15 @@ func (t *tx) prepared(ctx context.Context, stmt *sql.Stmt) *sql.Stmt { return t.
 
 // sale reads one sale; false where there is none.
 func (t *tx) sale(ctx context.Context, id string) (sluice.Sale, bool, error) {
-	sale, err := scanSale(t.prepared(ctx, t.stmts.selectSale).QueryRowContext(ctx, id)) //nolint:sqlclosecheck // the transaction closes it
+	var said inventory.Phase
+	sale, err := scanSale(t.prepared(ctx, t.stmts.selectSale).QueryRowContext(ctx, id), &said) //nolint:sqlclosecheck // the transaction closes it
 	if errors.Is(err, sql.ErrNoRows) {
 		return sale, false, nil
 	}
 	if err != nil {
 		return sale, false, fmt.Errorf("read sale: %w", err)
 	}
+	t.wrote.Locked(sale, said)
 	return sale, true, nil
 }
 
@@ -55,19 +58,6 @@ func (t *tx) orders(ctx context.Context, ids []sluice.OrderID) (map[sluice.Order
 		}
 	}
 	return found, nil
-}
-
-// order reads one settled order, or refuses.
-func (t *tx) order(ctx context.Context, id sluice.OrderID) (inventory.Stored, error) {
-	found, err := t.orders(ctx, []sluice.OrderID{id})
-	if err != nil {
-		return inventory.Stored{}, err
-	}
-	o, ok := found[id]
-	if !ok {
-		return o, sluice.Refuse(sluice.NoSuchOrder, "the store has no order %s", id)
-	}
-	return o, nil
 }
 
 // owned adds the held and paid units of one sale's buyers to units.
@@ -97,6 +87,7 @@ func (t *tx) owned(ctx context.Context, sale string, users []string, units map[i
 
 // insert stores new orders in a few statements.
 func (t *tx) insert(ctx context.Context, rows []inventory.Row) error {
+	t.wrote.Inserted(rows...)
 	for len(rows) > 0 {
 		stmt, n := t.stmts.insertOrders.exact(len(rows))
 		args := make([]any, 0, n*13)
@@ -121,6 +112,12 @@ func appendRow(args []any, r *inventory.Row) []any {
 // move moves the sales' counters, one step of the version each.
 func (t *tx) move(ctx context.Context, deltas ...inventory.Delta) error {
 	for _, d := range deltas {
+		if !t.wrote.Has(d.Sale) {
+			if _, _, err := t.sale(ctx, d.Sale); err != nil {
+				return err
+			}
+		}
+		t.wrote.Moved(d)
 		_, err := t.prepared(ctx, t.stmts.moveSale).ExecContext(ctx, d.Free, d.Held, d.Sold, d.Sale) //nolint:sqlclosecheck // the transaction closes it
 		if err != nil {
 			return fmt.Errorf("move the counters of sale %s: %w", d.Sale, err)
@@ -130,7 +127,8 @@ func (t *tx) move(ctx context.Context, deltas ...inventory.Delta) error {
 }
 
 // update writes what became of a stored order.
-func (t *tx) update(ctx context.Context, o inventory.Stored) error {
+func (t *tx) update(ctx context.Context, before, o inventory.Stored) error {
+	t.wrote.Updated(before, o)
 	_, err := t.prepared(ctx, t.stmts.updateOrder).ExecContext(ctx, //nolint:sqlclosecheck // the transaction closes it
 		string(o.Status.State), o.Status.Version, o.PaymentRef, o.Status.Order[:])
 	if err != nil {
@@ -155,20 +153,25 @@ func collect(rows *sql.Rows, err error, scan func() error) error {
 
 type scanner interface{ Scan(dest ...any) error }
 
-func scanSale(row scanner) (s sluice.Sale, err error) {
+func scanSale(row scanner, more ...any) (s sluice.Sale, err error) {
 	var starts, ends sql.NullInt64
-	err = row.Scan(&s.ID, &s.SKU, &s.Stock, &s.TopUps, &s.Free, &s.Held, &s.Sold, &s.PerUserLimit, &starts, &ends,
+	err = row.Scan(append([]any{
+		&s.ID, &s.SKU, &s.Stock, &s.TopUps, &s.Free, &s.Held, &s.Sold, &s.PerUserLimit, &starts, &ends,
 		&s.PaymentWindow, &s.MaxAge, &s.CheckoutURL, &s.OverAdmission, &s.Paused, &s.Version,
-		&s.ReservedFor, &s.ReservedShare)
+		&s.ReservedFor, &s.ReservedShare,
+	}, more...)...)
 	s.StartsAt, s.EndsAt = moment(starts), moment(ends)
 	return s, err //nolint:wrapcheck // the caller says what was being read
 }
 
-func scanOrder(row scanner) (o inventory.Stored, err error) {
+func scanOrder(row scanner, more ...any) (o inventory.Stored, err error) {
 	var id []byte
 	var payBy, settled sql.NullInt64
 	s := &o.Status
-	err = row.Scan(&id, &s.Sale, &s.User, &s.State, &s.Reason, &s.Version, &s.Units, &payBy, &settled, &o.PaymentRef)
+	err = row.Scan(append([]any{
+		&id, &s.Sale, &s.User, &s.State, &s.Reason, &s.Version, &s.Units, &payBy, &settled,
+		&o.PaymentRef,
+	}, more...)...)
 	copy(s.Order[:], id)
 	s.PayBy, s.SettledAt = moment(payBy), moment(settled)
 	return o, err //nolint:wrapcheck // the caller says what was being read
