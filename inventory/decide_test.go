@@ -158,8 +158,20 @@ func TestDecidePay_ARaceHasOneWinner(t *testing.T) { // P6
 			if refused := d.Refused != nil; refused != (c.refusal != "") || (refused && sluice.RefusalOf(d.Refused) != c.refusal) {
 				t.Errorf("got %v, want %q", d.Refused, c.refusal)
 			}
-			if moved := c.state != c.want; moved != (d.After.Status.Version == 3) {
-				t.Errorf("%s to %s: version %d", c.state, c.want, d.After.Status.Version)
+			version := int64(2)
+			for _, step := range []bool{c.state != c.want, c.refund != ""} {
+				if step {
+					version++
+				}
+			}
+			if d.After.Status.Version != version {
+				t.Errorf("%s to %s, refund %q: got version %d, want %d", c.state, c.want, c.refund, d.After.Status.Version, version)
+			}
+			o = d.After
+			o.Refunded = true // the same payment once more
+			if again := inventory.DecidePay(now, o, "ref"); again.Changed || again.Refund != "" || again.After.Status.Version != version ||
+				(again.Refused == nil) != (c.refusal == "") {
+				t.Errorf("again: got %+v", again)
 			}
 		})
 	}
