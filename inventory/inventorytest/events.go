@@ -100,7 +100,7 @@ var eventTests = []test{
 					}
 					continue
 				}
-				n, err := b.store.PruneEvents(b.Context(), 0, 7)
+				n, err := b.store.PruneEvents(b.Context(), 0, 5) // of more than 60
 				if err != nil {
 					b.Error(err)
 				}
@@ -536,6 +536,13 @@ func testGoneReader(b *bench) {
 	b.hold(order("s", "u", "", 1))
 	b.claim("gone", "b", time.Hour, 1, true) // as a new one
 	b.prune(0, 10, 0)                        // both wait
+
+	b.hold(order("s", "v", "", 1))
+	b.advance("here", "a", 3, true)
+	b.advance("gone", "b", 3, true)
+	b.claim("gone", "b", 0, 3, true)
+	b.prune(0, 1, 1) // the second: it is gone again, but was done with the third
+	b.wantReaders(map[string]int64{"here": 3, "gone": 3})
 }
 
 // wantAllEvents holds after every test: the events are numbered without a gap, each order has one for each step of its
