@@ -38,14 +38,14 @@ type Event struct {
 	Type    EventType `json:"type"`
 	At      time.Time `json:"at"` // the store's time
 	Sale    string    `json:"sale"`
-	Version int64     `json:"version"` // of the order, or of the sale where it is a sale's event
+	Version int64     `json:"version"` // of the order, one more with each of its events; or of the sale, whose events Seq orders
 
 	// Of an order's event.
 	Order        OrderID         `json:"order,omitzero"`
 	User         string          `json:"user,omitempty"`
 	Units        int             `json:"units,omitempty"`
 	Reason       Reason          `json:"reason,omitempty"`      // of a rejection
-	PayBy        time.Time       `json:"pay_by,omitzero"`       // of a hold
+	PayBy        time.Time       `json:"pay_by,omitzero"`       // of a hold, which is held anew where its deadline is moved
 	PaymentRef   string          `json:"payment_ref,omitempty"` // of order.paid and order.refund_due
 	RefundReason string          `json:"refund_reason,omitempty"`
 	ReplayOf     OrderID         `json:"replay_of,omitzero"` // the failed order that this one was made from

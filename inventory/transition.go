@@ -26,7 +26,7 @@ type Stored struct {
 	Status     sluice.Status
 	PaymentRef string // empty: not paid, or paid at once by a sale without a payment window
 
-	// For the events, read only where orders are moved.
+	// For the events, read only where orders are moved. A replayed order's ReplayOf must be filled in here and in Row.
 	Attributes json.RawMessage
 	ReplayOf   sluice.OrderID
 

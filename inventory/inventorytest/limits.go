@@ -259,6 +259,11 @@ func testMigration(b *bench) {
 		b.Errorf("pay an old order: got %+v, %v", c, err)
 	}
 	b.wantUnits("old", 6, 0, 6)
+	b.wantEvents(0, "order.paid a 3") // and nothing of what was before there were events
+	b.tick()
+	if e := b.orderEvents(held); len(e) != 1 || string(e[0].Attributes) != `{"colour":"red"}` || b.newest() != 1 {
+		b.Errorf("events of an old order: got %+v", e)
+	}
 	b.changeLimits(block("a"))
 	b.wantBlocked("a")
 }

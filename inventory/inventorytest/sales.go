@@ -220,14 +220,25 @@ var storeTests = []test{
 		_, sales := b.store.Sales(quiet(b))
 		_, limits := b.store.Limits(quiet(b))
 		_, change := b.store.ChangeLimits(quiet(b), block("a"))
+		_, events := b.store.Events(quiet(b), 0, 1)
+		_, orderEvents := b.store.OrderEvents(quiet(b), o.Order)
+		_, tick := b.store.Tick(quiet(b))
+		_, prune := b.store.PruneEvents(quiet(b), 0, 1)
+		_, _, claim := b.store.Claim(quiet(b), "r", "a", time.Hour)
+		_, advance := b.store.Advance(quiet(b), "r", "a", 1)
+		_, readers := b.store.Readers(quiet(b))
 		_, audit := b.store.Audit(quiet(b))
-		for i, err := range []error{reserve, pay, cancel, expire, topup, sales, limits, change, audit, b.store.Ping(quiet(b))} {
+		for i, err := range []error{
+			reserve, pay, cancel, expire, topup, sales, limits, change, audit, b.store.Ping(quiet(b)),
+			events, orderEvents, tick, prune, claim, advance, readers,
+		} {
 			if !errors.Is(err, inventory.ErrUnavailable) {
 				b.Errorf("call %d: got %v, want ErrUnavailable", i, err)
 			}
 		}
 		b.wantUnits("s", 8, 2, 0)
 		b.wantLimits(sluice.Limits{})
+		b.wantReaders(map[string]int64{})
 	}},
 	{"AClosedStoreIsUnavailable", func(b *bench) {
 		b.tampered = true
