@@ -65,7 +65,7 @@ func Announce(now time.Time, said Phase, s sluice.Sale) ([]sluice.EventType, Pha
 		if said != PhasePlanned {
 			types = append(types, sluice.EventReopened)
 		}
-	case PhasePlanned:
+	case PhasePlanned, unread:
 	}
 	return types, is
 }

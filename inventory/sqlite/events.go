@@ -91,7 +91,7 @@ func (s *Store) Events(ctx context.Context, after int64, limit int) (sluice.Even
 	const query = "SELECT h.newest, h.forgotten, " + eventColumns + " FROM events_head AS h LEFT JOIN events AS e " +
 		"ON e.seq > max(?1, h.forgotten) AND e.seq <= min(max(?1, h.forgotten), h.newest) + ?2 WHERE h.id = 1 ORDER BY e.seq"
 	var page sluice.Events
-	rows, err := s.read.QueryContext(ctx, query, max(after, 0), min(max(limit, 0), inventory.MaxEvents)) //nolint:sqlclosecheck // collect closes them
+	rows, err := s.read.QueryContext(ctx, query, max(after, 0), min(max(limit, 0), inventory.MaxEvents))
 	err = collect(rows, err, func() error {
 		var forgotten int64
 		e, found, err := scanEvent(rows, &page.Newest, &forgotten)
