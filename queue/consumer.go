@@ -88,8 +88,31 @@ func (m *Message) Requeue(delay time.Duration) {
 	m.consumer.answer(m, func(dst []byte, m *Message) []byte { return requeue(dst, m, delay) })
 }
 
+// Touch gives Handle the message's whole timeout once more, from now on: nsqd grants that until its max-msg-timeout (15
+// minutes by default) has passed since the delivery. It does nothing to a message that is answered.
+func (m *Message) Touch() {
+	m.consumer.mu.Lock()
+	defer m.consumer.mu.Unlock()
+	if !m.answered {
+		m.consumer.sayLocked(m, touch)
+	}
+}
+
+// Answered reports whether Finish or Requeue was called.
+func (m *Message) Answered() bool {
+	m.consumer.mu.Lock()
+	defer m.consumer.mu.Unlock()
+	return m.answered
+}
+
 func finish(dst []byte, m *Message) []byte {
 	dst = append(dst, "FIN "...)
+	dst = append(dst, m.ID[:]...)
+	return append(dst, '\n')
+}
+
+func touch(dst []byte, m *Message) []byte {
+	dst = append(dst, "TOUCH "...)
 	dst = append(dst, m.ID[:]...)
 	return append(dst, '\n')
 }
@@ -199,6 +222,20 @@ func (c *Consumer) SetMaxInFlight(n int) {
 	c.window = max(0, n)
 	c.most = max(c.most, c.window)
 	c.pokeLocked()
+}
+
+// MaxInFlight is the window as it stands.
+func (c *Consumer) MaxInFlight() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.window
+}
+
+// InFlight is how many messages are taken and not answered.
+func (c *Consumer) InFlight() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.held
 }
 
 // errStopped is why Handle's context ends when Stop runs out of time.
@@ -398,15 +435,19 @@ func (c *Consumer) answerLocked(m *Message, command func([]byte, *Message) []byt
 	}
 	m.answered = true
 	c.held--
-	s := m.session
-	s.inFlight--
-	if s == c.session {
+	m.session.inFlight--
+	c.sayLocked(m, command)
+}
+
+// sayLocked tells nsqd something about m, where the connection that m came over still lives.
+func (c *Consumer) sayLocked(m *Message, command func([]byte, *Message) []byte) {
+	if s := m.session; s == c.session {
 		s.out = command(s.out, m)
 		if len(s.out) > maxAnswerBytes {
 			s.wire.close()
 		}
 	}
-	c.pokeLocked() // where s is dead, the room it held goes to the living
+	c.pokeLocked() // where the connection is dead, the room it held goes to the living
 }
 
 // pokeLocked has the session's answers and window written.
