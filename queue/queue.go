@@ -50,6 +50,9 @@ func DoorChannel(name string) (string, error) {
 	return channel, nil
 }
 
+// ValidTopic refuses what nsqd would not take as the name of a topic.
+func ValidTopic(topic string) error { return validTopic(topic) }
+
 func validTopic(topic string) error {
 	if !nsq.IsValidTopicName(topic) {
 		return fmt.Errorf("topic %.80q is not a name that nsqd takes", topic)
