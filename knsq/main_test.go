@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -161,4 +162,43 @@ func toJSON(v any) string {
 		return fmt.Sprint(err)
 	}
 	return string(text)
+}
+
+// depth is how many messages nsqd holds for a channel: waiting, in flight and deferred.
+func depth(t *testing.T, n *queue.Server, topic, channel string) (sum int) {
+	t.Helper()
+	//nolint:noctx // of a test
+	resp, err := http.Get("http://" + n.HTTPAddr() + "/stats?format=json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var stats struct {
+		Topics []struct {
+			Name     string `json:"topic_name"`
+			Depth    int    `json:"depth"`
+			Channels []struct {
+				Name     string `json:"channel_name"`
+				Depth    int    `json:"depth"`
+				InFlight int    `json:"in_flight_count"`
+				Deferred int    `json:"deferred_count"`
+			} `json:"channels"`
+		} `json:"topics"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil {
+		t.Fatal(err)
+	}
+	for _, topicStats := range stats.Topics {
+		if topicStats.Name != topic {
+			continue
+		}
+		sum += topicStats.Depth
+		for _, c := range topicStats.Channels {
+			if c.Name == channel {
+				sum += c.Depth + c.InFlight + c.Deferred
+			}
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	return sum
 }
