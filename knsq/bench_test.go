@@ -13,9 +13,12 @@ func BenchmarkTake(b *testing.B) {
 	body := []byte(`{"v":1,"n":1,"name":"somebody","trace":{"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}}`)
 	const together = 256
 	run := func(b *testing.B, consume func(addr string, took func(n int)) (stop func())) {
+		b.Helper()
 		dir := b.TempDir()
-		nsqd, err := queue.StartServer(queue.ServerConfig{Listen: "127.0.0.1:0", DataDir: dir, MemQueueSize: 10_000_000,
-			Channels: []queue.Channel{{Topic: "events", Name: "points"}}})
+		nsqd, err := queue.StartServer(queue.ServerConfig{
+			Listen: "127.0.0.1:0", DataDir: dir, MemQueueSize: 10_000_000,
+			Channels: []queue.Channel{{Topic: "events", Name: "points"}},
+		})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -51,13 +54,15 @@ func BenchmarkTake(b *testing.B) {
 	}
 	b.Run("consumer", func(b *testing.B) {
 		run(b, func(addr string, took func(int)) func() {
-			c, err := queue.NewConsumer(queue.ConsumerConfig{Addr: addr, Topic: "events", Channel: "points",
+			c, err := queue.NewConsumer(queue.ConsumerConfig{
+				Addr: addr, Topic: "events", Channel: "points",
 				MaxInFlight: 2 * together, MaxBatch: together, Handle: func(_ context.Context, batch []*queue.Message) {
 					for _, m := range batch {
 						m.Finish()
 					}
 					took(len(batch))
-				}})
+				},
+			})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -145,10 +145,10 @@ func kratosError(err error) error {
 // Connected reports whether there is a connection that looks alive.
 func (b *Broker) Connected() bool { return b.sender.Connected() }
 
-// Close takes no more messages, waits at most the timeout for nsqd's answers to what was sent, and closes the
-// connection.
-func (b *Broker) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), b.timeout)
+// Close takes no more messages, waits for nsqd's answers to what was sent, until ctx ends or the timeout has passed, and
+// closes the connection.
+func (b *Broker) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
 	return b.sender.Stop(ctx)
 }

@@ -2,6 +2,7 @@ package knsq
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -58,7 +59,7 @@ func scan(body []byte) (m members) {
 	if _, err := d.ReadToken(); err != nil { // its end
 		return members{}
 	}
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return members{}
 	}
 	m.object = true
@@ -74,6 +75,15 @@ func ReadHeader(body []byte) Header {
 	return parseHeader(scan(body).trace)
 }
 
+// readHeader is ReadHeader of a body that must have that version; 0: any.
+func readHeader(body []byte, version int) (Header, error) {
+	if version == 0 {
+		return ReadHeader(body), nil
+	}
+	m := scan(body)
+	return parseHeader(m.trace), checkVersion(m.version, version)
+}
+
 func parseHeader(trace jsontext.Value) Header {
 	h := Header{}
 	if trace.Kind() != jsontext.KindBeginObject {
@@ -85,17 +95,13 @@ func parseHeader(trace jsontext.Value) Header {
 	}
 	for name, value := range values {
 		name = strings.ToLower(name)
-		switch value.Kind() {
-		case jsontext.KindString:
-			var one string
-			if json.Unmarshal(value, &one) == nil {
-				h[name] = append(h[name], one)
-			}
-		case jsontext.KindBeginArray:
-			var several []string
-			if json.Unmarshal(value, &several) == nil {
-				h[name] = append(h[name], several...)
-			}
+		var one string
+		var several []string
+		switch {
+		case json.Unmarshal(value, &one) == nil && one != "": // null is no error
+			h[name] = append(h[name], one)
+		case json.Unmarshal(value, &several) == nil && len(several) > 0:
+			h[name] = append(h[name], several...)
 		}
 	}
 	return h
@@ -175,7 +181,7 @@ func appendString(dst []byte, s string) []byte {
 // checkVersion refuses a body whose "v" is another one.
 func checkVersion(version jsontext.Value, want int) error {
 	switch {
-	case want == 0, string(version) == strconv.Itoa(want):
+	case string(version) == strconv.Itoa(want):
 		return nil
 	case version == nil:
 		return fmt.Errorf("it has no version; want \"v\":%d", want)

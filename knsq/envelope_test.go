@@ -56,7 +56,7 @@ func TestReadHeader_ReadsWhatSealWrote(t *testing.T) {
 
 func TestReadHeader_IsEmptyWhereThereIsNone(t *testing.T) {
 	for _, body := range []string{
-		``, `null`, `{}`, `{"n":1}`, `"trace"`, `["trace"]`, `{"trace":1}`, `{"trace":{"traceparent":1}}`, `{"trace":"00-"}`,
+		``, `null`, `{}`, `{"n":1}`, `"trace"`, `["trace"]`, `{"trace":1}`, `{"trace":{"traceparent":1,"a":null,"b":"","c":[],"d":[1]}}`, `{"trace":"00-"}`,
 		`{"a":{"trace":{"traceparent":"x"}}}`, `{"trace":{"traceparent":"x"}`, `{"trace":{"traceparent":"x"}} {}`, "\xff",
 	} {
 		if h := ReadHeader([]byte(body)); h == nil || len(h) != 0 {

@@ -56,7 +56,7 @@ func Example() {
 		knsq.Middleware(recovery.Recovery(), tracing.Server(), metadata.Server(), logging.Server(logger)),
 		knsq.Timeout(10*time.Second),
 		knsq.Logger(logger),
-		knsq.AfterStop(func(context.Context) error { return broker.Close() }),
+		knsq.AfterStop(broker.Close),
 	)
 	p := &points{broker}
 	knsq.RegisterSubscriber(srv, "events", "points", p.credit, knsq.Workers(4), knsq.Version(1))

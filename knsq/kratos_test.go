@@ -361,8 +361,11 @@ func TestStart_TellsOfWhatCannotBeUsed(t *testing.T) {
 		{"no window", nil, "t", []SubscribeOption{MaxInFlight(-1)}, "-1 messages in flight", false},
 		{"a long message timeout", nil, "t", []SubscribeOption{MsgTimeout(time.Hour)}, "want 1s to 15m", false},
 		{"too long a timeout", []ServerOption{Timeout(12 * time.Minute)}, "t", nil, "message timeout 16m0s: want 1s to 15m", false},
-		{"a timeout beyond the message's", nil, "t",
-			[]SubscribeOption{MsgTimeout(time.Minute), HandlerTimeout(time.Minute)}, "want less than the message timeout of 1m", false},
+		{
+			"a timeout beyond the message's", nil, "t",
+			[]SubscribeOption{MsgTimeout(time.Minute), HandlerTimeout(time.Minute)},
+			"want less than the message timeout of 1m", false,
+		},
 		{"a flush in the past", nil, "t", []SubscribeOption{Flush(-1)}, "flush -1ns", false},
 		{"attempts below none", nil, "t", []SubscribeOption{MaxAttempts(-1)}, "-1 attempts", false},
 		{"no backoff", nil, "t", []SubscribeOption{Backoff(0, 1)}, "backoff 0s to 1ns", false},

@@ -98,7 +98,7 @@ func newBroker(t *testing.T, addr string, opts ...BrokerOption) *Broker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
+		if err := b.Close(context.Background()); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 	})

@@ -111,15 +111,9 @@ func decoder[T any](version int) func(body []byte) (*T, Header, error) {
 		}
 	}
 	return func(body []byte) (*T, Header, error) {
-		header := Header{}
-		if version == 0 {
-			header = ReadHeader(body)
-		} else {
-			m := scan(body)
-			if err := checkVersion(m.version, version); err != nil {
-				return nil, nil, err
-			}
-			header = parseHeader(m.trace)
+		header, err := readHeader(body, version)
+		if err != nil {
+			return nil, nil, err
 		}
 		v := new(T)
 		if err := unmarshal(body, v); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -181,8 +182,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	defer close(s.ended)
 	err := together(s.subscriptions, func(sub *Subscription) error { return sub.stop(ctx) })
 	err = errors.Join(err, together(s.nsqds, func(n *nsqd) error { return n.stop(ctx) }))
-	for i := len(s.afterStop) - 1; i >= 0; i-- {
-		err = errors.Join(err, s.afterStop[i](ctx))
+	for _, f := range slices.Backward(s.afterStop) {
+		err = errors.Join(err, f(ctx))
 	}
 	return err
 }
@@ -218,6 +219,7 @@ func (n *nsqd) publish(ctx context.Context, topic string, body []byte) error {
 		return errStopped
 	}
 	if n.sender == nil {
+		//nolint:contextcheck // it outlives ctx: stop ends it
 		n.sender = queue.NewSender(queue.SenderConfig{Addr: n.addr, Logger: n.log})
 	}
 	sender := n.sender

@@ -157,8 +157,11 @@ func TestSubscriber_MayAnswerItsMessageItself(t *testing.T) {
 			return nil
 		}
 		m.Finish()
-		return errors.New("too late")
-	}, quick)
+		return Permanent(errors.New("too late"))
+	}, quick, DeadLetter(func(_ context.Context, l Letter) error {
+		t.Errorf("a message that its handler has finished is a dead letter: %+v", l)
+		return nil
+	}))
 	start(t, s)
 	b := newBroker(t, nsqd.Addr())
 	publish(t, b, "events", event{N: 1})
@@ -207,7 +210,7 @@ func TestMessages_ThatWaitedForTheirHandlerHaveTheWholeTimeout(t *testing.T) {
 	s := NewServer(Address(nsqd.Addr()), quiet())
 	var mu sync.Mutex
 	came := map[int]int{}
-	RegisterSubscriber(s, "events", "points", func(_ context.Context, e *event) error {
+	sub := RegisterSubscriber(s, "events", "points", func(_ context.Context, e *event) error {
 		time.Sleep(700 * time.Millisecond)
 		mu.Lock()
 		defer mu.Unlock()
@@ -219,7 +222,7 @@ func TestMessages_ThatWaitedForTheirHandlerHaveTheWholeTimeout(t *testing.T) {
 	publish(t, b, "events", event{N: 1})
 	publish(t, b, "events", event{N: 2})
 	eventually(t, "both are handled", func() bool {
-		return depth(t, nsqd, "events", "points") == 0
+		return depth(t, nsqd, "events", "points") == 0 && sub.InFlight() == 0
 	})
 	mu.Lock()
 	defer mu.Unlock()
@@ -423,14 +426,20 @@ func TestStop_HeedsItsDeadlineAndStillClosesTheStore(t *testing.T) {
 	RegisterSubscriber(s, "events", "points", func(ctx context.Context, _ *event) error {
 		entered <- true
 		<-ctx.Done()
-		return Permanent(ctx.Err()) // and even so it is no dead letter
-	})
+		return Permanent(ctx.Err())
+	}, DeadLetter(func(_ context.Context, l Letter) error {
+		t.Errorf("a message that Stop cut short is a dead letter: %+v", l)
+		return nil
+	}))
 	ended := make(chan error, 1)
 	go func() { ended <- s.Start(t.Context()) }()
 	publish(t, newBroker(t, nsqd.Addr()), "events", event{N: 1})
 	within(t, "the handler runs", entered)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
+	if len(ended) > 0 {
+		t.Error("Start has returned before Stop was called")
+	}
 	began := time.Now()
 	err := s.Stop(ctx)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(fmt.Sprint(err), "it would not close") {
@@ -446,9 +455,6 @@ func TestStop_HeedsItsDeadlineAndStillClosesTheStore(t *testing.T) {
 		t.Errorf("Start = %v", err)
 	}
 	eventually(t, "nsqd has it back", func() bool { return depth(t, nsqd, "events", "points") == 1 })
-	if n := depth(t, nsqd, "events.points.dead", ""); n != 0 {
-		t.Errorf("there are %d dead letters", n)
-	}
 	if err := s.Stop(t.Context()); err != nil {
 		t.Errorf("Stop again = %v", err)
 	}
