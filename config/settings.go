@@ -81,6 +81,9 @@ var settings = []setting{
 	{"max-wait", kindDuration, "30s", "longest wait in the queue to admit for; 0s: any", duration(0, time.Hour, func(c *Config) *time.Duration { return &c.MaxWait })},
 	{"drain-rate", kindNumber, "0", "orders a second to settle; 0: as fast as the store", number(0, 1_000_000, func(c *Config) *int { return &c.DrainRate })},
 	{"batch", kindNumber, "256", "most orders in one transaction", number(1, 1000, func(c *Config) *int { return &c.Batch })},
+	{"events-channels", kindList, "", "channels of the topic events that are made before the first event, one for each service that listens, such as points,coupons", setChannels},
+	{"events-backlog", kindNumber, "1000000", "most events that one of these channels may hold; beyond, they wait in the store", number(1000, 100_000_000, func(c *Config) *int { return &c.EventsBacklog })},
+	{"events-retention", kindDuration, "24h", "how long events are kept for those who missed them; all of them are sent again when nsqd has restarted", duration(time.Minute, 30*24*time.Hour, func(c *Config) *time.Duration { return &c.EventsRetention })},
 	{"disk-floor", kindNumber, "256", "MiB of free disk below which a door stops admitting; 0: none", number(0, 1<<20, func(c *Config) *int { return &c.DiskFloor })},
 	{"demo", kindBool, "false", "create the sale \"demo\": 1,000 units, one a buyer, paid at once", boolean(func(c *Config) *bool { return &c.Demo })},
 	{"log-format", kindName, "text", "text or json", oneOf([]string{"text", "json"}, func(c *Config) *string { return &c.LogFormat })},
@@ -228,6 +231,22 @@ func cookieName(field func(*Config) *string) func(*Config, string) error {
 		*field(c) = text
 		return nil
 	}
+}
+
+// setChannels takes names as NSQ has them. Ephemeral channels live with their consumers: there is nothing to make.
+func setChannels(c *Config, text string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	names := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+	for _, name := range names {
+		if len(name) > 64 || strings.Trim(name, letters) != "" {
+			return fmt.Errorf("%q: want names of 1 to 64 letters, digits, '.', '_' and '-' between commas", name)
+		}
+	}
+	if len(names) > 50 {
+		return fmt.Errorf("%d names: want at most 50", len(names))
+	}
+	c.EventsChannels = names
+	return nil
 }
 
 func oneOf(allowed []string, field func(*Config) *string) func(*Config, string) error {

@@ -19,6 +19,8 @@ type metrics struct {
 	limits      prometheus.Gauge
 	blocks      prometheus.Gauge
 
+	events *relayMetrics
+
 	down atomic.Bool // guards one log line for each time that the store goes away
 }
 
@@ -55,6 +57,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Namespace: namespace, Subsystem: subsystem, Name: "blocks", Help: "Buyers and networks that operators turn away.",
 		}),
 	}
+	m.events = newRelayMetrics(reg)
 	reg.MustRegister(m.settled, m.commits, m.batches, m.storeUp, m.buried, m.unannounced, m.limits, m.blocks)
 	return m
 }

@@ -26,15 +26,20 @@ import (
 // Config is what an operator decides about a worker.
 type Config struct {
 	NSQD        string     // TCP address
+	NSQDHTTP    string     // HTTP address; empty: not known
 	DrainRate   int        // orders a second to settle; 0: as fast as the store
 	Batch       int        // most orders in one transaction
 	MaxAttempts int        // isolated failures of one order before it is a dead letter
 	Operators   []Operator // whose tokens operators and doors must present; none: nobody is asked
+
+	EventChannels  []string      // channels of the events topic, made before the first event
+	EventBacklog   int           // most events in one of its channels; beyond, they wait in the store
+	EventRetention time.Duration // how long events are kept
 }
 
 // DefaultConfig holds the defaults.
 func DefaultConfig() Config {
-	return Config{Batch: 256, MaxAttempts: 5}
+	return Config{Batch: 256, MaxAttempts: 5, EventBacklog: 1_000_000, EventRetention: 24 * time.Hour}
 }
 
 // Parts are what a worker is made of. All are required.
@@ -60,6 +65,7 @@ type Worker struct {
 	outcomes *queue.Publisher
 	http     *khttp.Server
 	metrics  *metrics
+	relay    *relay
 
 	sweeping sync.WaitGroup
 	cancel   context.CancelCauseFunc
@@ -88,6 +94,9 @@ func New(cfg Config, parts Parts) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer of orders: %w", err)
 	}
+	w.relay = newRelay(relayConfig{
+		nsqd: cfg.NSQD, nsqdHTTP: cfg.NSQDHTTP, channels: cfg.EventChannels, backlog: int64(cfg.EventBacklog),
+	}, parts.Store, w.metrics.events, parts.Logger)
 	w.http = w.operations(parts.Listener)
 	return w, nil
 }
@@ -111,17 +120,19 @@ func (w *Worker) Start(ctx context.Context) error {
 	ctx, w.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	w.consumer.Start(ctx)
 	w.sweeping.Go(func() { w.sweep(ctx) })
+	w.relay.start(ctx)
 	return w.http.Start(ctx)
 }
 
 // errStopped is why the worker's context ends.
 var errStopped = errors.New("the worker is stopping")
 
-// Stop ends the drain first, so that what is in flight is settled and told, then the API, then the sweeper. It returns
+// Stop ends the drain first, so that what is in flight is settled and told, then the API, the relay and the sweeper. It returns
 // with ctx at the latest.
 func (w *Worker) Stop(ctx context.Context) error {
 	err := w.consumer.Stop(ctx)
 	err = errors.Join(err, w.http.Stop(ctx))
+	w.relay.stop()
 	if w.cancel != nil {
 		w.cancel(errStopped)
 	}
@@ -143,6 +154,7 @@ func (w *Worker) announce(c sluice.Changes) {
 	if c.Empty() {
 		return
 	}
+	w.relay.nudge()
 	for rest := c.Statuses; ; {
 		n := min(len(rest), announceChunk)
 		body, err := queue.EncodeChanges(sluice.Changes{Now: c.Now, Statuses: rest[:n], Sales: c.Sales})
@@ -151,35 +163,6 @@ func (w *Worker) announce(c sluice.Changes) {
 		}
 		if rest = rest[n:]; len(rest) == 0 {
 			return
-		}
-	}
-}
-
-// sweep gives overdue holds back, once a second: the deadline in the database is what counts (P6).
-func (w *Worker) sweep(ctx context.Context) {
-	const (
-		interval = time.Second
-		chunk    = 1000
-	)
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for failing := false; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for ctx.Err() == nil {
-			changes, err := w.Store.Expire(ctx, chunk)
-			w.announce(changes)
-			w.metrics.moved(changes)
-			if (err != nil) != failing && ctx.Err() == nil {
-				failing = err != nil
-				w.Logger.Warn("sweep of overdue holds", "working", !failing, "error", err)
-			}
-			if err != nil || len(changes.Statuses) < chunk {
-				break
-			}
 		}
 	}
 }

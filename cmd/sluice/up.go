@@ -18,7 +18,10 @@ import (
 func upCommand() *cobra.Command {
 	return serviceCommand("up", "Run everything in one process, on embedded parts",
 		"  sluice up --demo\n  sluice up --store postgres://shop@127.0.0.1/shop --bound 20000 --drain-rate 2000",
-		append([]string{"listen", "admin", "data", "store", "bound", "drain-rate", "batch", "id-key", "admin-token-file", "id", "demo"}, doorKeys...),
+		append([]string{
+			"listen", "admin", "data", "store", "bound", "drain-rate", "batch", "id-key", "admin-token-file", "id", "demo",
+			"events-channels", "events-backlog", "events-retention",
+		}, doorKeys...),
 		up)
 }
 
@@ -39,7 +42,7 @@ func up(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	registry := newRegistry()
 	parts := []part{
 		nsqdPart(nsqd),
-		workerPart(cfg, nsqd.Addr(), admin, registry, log),
+		workerPart(cfg, nsqd.Addr(), nsqd.HTTPAddr(), admin, registry, log),
 		ingressPart(cfg, nsqd.Addr(), nsqd.HTTPAddr(), admin.Addr().String(), door, registry, log),
 	}
 	log.Info("sluice is up", "door", doorURL(cfg, door.Addr()), "operations", "http://"+admin.Addr().String(), "data", cfg.Data)

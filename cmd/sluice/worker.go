@@ -24,7 +24,10 @@ import (
 func workerCommand() *cobra.Command {
 	return serviceCommand("worker", "Settle orders, and serve the operations API",
 		"  sluice worker --nsqd 127.0.0.1:4150 --store postgres://shop@127.0.0.1/shop --id-key id.key",
-		[]string{"nsqd", "admin", "store", "data", "id-key", "admin-token-file", "drain-rate", "batch"},
+		[]string{
+			"nsqd", "nsqd-http", "admin", "store", "data", "id-key", "admin-token-file", "drain-rate", "batch",
+			"events-channels", "events-backlog", "events-retention",
+		},
 		func(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			if err := needIDKey(cfg); err != nil {
 				return err
@@ -34,7 +37,7 @@ func workerCommand() *cobra.Command {
 				return err
 			}
 			log.Info("operations API", "url", "http://"+l.Addr().String())
-			return runParts(ctx, workerPart(cfg, cfg.NSQD, l, newRegistry(), log))
+			return runParts(ctx, workerPart(cfg, cfg.NSQD, nsqdHTTP(cfg.NSQDHTTP, cfg.NSQD), l, newRegistry(), log))
 		})
 }
 
@@ -78,7 +81,7 @@ func listen(address, key string) (net.Listener, error) {
 }
 
 // workerPart opens the store, waiting for it if need be, and runs the worker as a Kratos app.
-func workerPart(cfg config.Config, nsqd string, l net.Listener, registry *prometheus.Registry, log *slog.Logger) part {
+func workerPart(cfg config.Config, nsqd, nsqdHTTP string, l net.Listener, registry *prometheus.Registry, log *slog.Logger) part {
 	log = log.With("part", "worker")
 	return part{"worker", func(ctx context.Context) error {
 		operators, err := readOperators(cfg)
@@ -94,7 +97,8 @@ func workerPart(cfg config.Config, nsqd string, l net.Listener, registry *promet
 			return err
 		}
 		wc := worker.DefaultConfig()
-		wc.NSQD, wc.DrainRate, wc.Batch, wc.Operators = nsqd, cfg.DrainRate, cfg.Batch, operators
+		wc.NSQD, wc.NSQDHTTP, wc.DrainRate, wc.Batch, wc.Operators = nsqd, nsqdHTTP, cfg.DrainRate, cfg.Batch, operators
+		wc.EventChannels, wc.EventBacklog, wc.EventRetention = cfg.EventsChannels, cfg.EventsBacklog, cfg.EventsRetention
 		w, err := worker.New(wc, worker.Parts{Store: store, Keys: keys, Listener: l, Logger: log, Registry: registry})
 		if err != nil {
 			return errors.Join(err, store.Close(), l.Close())
