@@ -14,7 +14,8 @@ const (
 	DefaultPerUserLimit  = 1
 	DefaultOverAdmission = 1.5
 	DefaultPaymentWindow = Duration(30 * time.Minute)
-	MaxPaymentWindow     = Duration(366 * 24 * time.Hour)
+	MaxPaymentWindow     = Duration(10 * 366 * 24 * time.Hour) // ten years: any window a shop may mean, and no slip of the pen
+	MaxPaymentGrace      = Duration(7 * 24 * time.Hour)
 	MaxReservedShare     = 0.9
 	MaxClassBytes        = 64
 )
@@ -72,6 +73,8 @@ func (s *Sale) Validate() error {
 		return Refuse(BadRequest, "per_user_limit %d: want 1 to %d", s.PerUserLimit, MaxQuantity)
 	case s.PaymentWindow < 0 || s.PaymentWindow > MaxPaymentWindow:
 		return Refuse(BadRequest, "payment_window %v: want 0s to %v", time.Duration(s.PaymentWindow), time.Duration(MaxPaymentWindow))
+	case s.PaymentGrace < 0 || s.PaymentGrace > MaxPaymentGrace:
+		return Refuse(BadRequest, "payment_grace %v: want 0s to %v", time.Duration(s.PaymentGrace), time.Duration(MaxPaymentGrace))
 	case s.MaxAge < 0:
 		return Refuse(BadRequest, "max_age %v: want 0s or more", time.Duration(s.MaxAge))
 	case !(s.OverAdmission >= 1 && s.OverAdmission <= 100): // written so that NaN fails

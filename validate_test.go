@@ -17,16 +17,19 @@ func TestSale_ValidateNamesTheFieldThatIsWrong(t *testing.T) {
 		t.Fatalf("a good sale: %v", s.Validate())
 	}
 	for field, spoil := range map[string]func(*Sale){
-		"id":             func(s *Sale) { s.ID = "Spring" },
-		"id ":            func(s *Sale) { s.ID = strings.Repeat("a", 65) },
-		"sku":            func(s *Sale) { s.SKU = "a\nb" },
-		"stock":          func(s *Sale) { s.Stock = -1 },
-		"per_user_limit": func(s *Sale) { s.PerUserLimit = 0 },
-		"payment_window": func(s *Sale) { s.PaymentWindow = -1 },
-		"max_age":        func(s *Sale) { s.MaxAge = -1 },
-		"over_admission": func(s *Sale) { s.OverAdmission = math.NaN() },
-		"ends_at":        func(s *Sale) { s.StartsAt = time.Unix(2, 0); s.EndsAt = time.Unix(1, 0) },
-		"checkout_url":   func(s *Sale) { s.CheckoutURL = "javascript:alert(1)" },
+		"id":              func(s *Sale) { s.ID = "Spring" },
+		"id ":             func(s *Sale) { s.ID = strings.Repeat("a", 65) },
+		"sku":             func(s *Sale) { s.SKU = "a\nb" },
+		"stock":           func(s *Sale) { s.Stock = -1 },
+		"per_user_limit":  func(s *Sale) { s.PerUserLimit = 0 },
+		"payment_window":  func(s *Sale) { s.PaymentWindow = -1 },
+		"payment_window ": func(s *Sale) { s.PaymentWindow = MaxPaymentWindow + 1 },
+		"payment_grace":   func(s *Sale) { s.PaymentGrace = -1 },
+		"payment_grace ":  func(s *Sale) { s.PaymentGrace = MaxPaymentGrace + 1 },
+		"max_age":         func(s *Sale) { s.MaxAge = -1 },
+		"over_admission":  func(s *Sale) { s.OverAdmission = math.NaN() },
+		"ends_at":         func(s *Sale) { s.StartsAt = time.Unix(2, 0); s.EndsAt = time.Unix(1, 0) },
+		"checkout_url":    func(s *Sale) { s.CheckoutURL = "javascript:alert(1)" },
 	} {
 		s := good()
 		spoil(&s)

@@ -51,6 +51,7 @@ type NewSale struct {
 	StartsAt      time.Time        `json:"starts_at,omitzero"`
 	EndsAt        time.Time        `json:"ends_at,omitzero"`
 	PaymentWindow *sluice.Duration `json:"payment_window,omitempty"`
+	PaymentGrace  sluice.Duration  `json:"payment_grace,omitzero"`
 	MaxAge        sluice.Duration  `json:"max_age,omitzero"`
 	CheckoutURL   string           `json:"checkout_url,omitempty"`
 	OverAdmission *float64         `json:"over_admission,omitempty"`
@@ -61,7 +62,7 @@ type NewSale struct {
 // Sale fills in the defaults.
 func (n NewSale) Sale() sluice.Sale {
 	return sluice.Sale{
-		ID: n.ID, SKU: n.SKU, Stock: n.Stock, StartsAt: n.StartsAt, EndsAt: n.EndsAt, MaxAge: n.MaxAge,
+		ID: n.ID, SKU: n.SKU, Stock: n.Stock, StartsAt: n.StartsAt, EndsAt: n.EndsAt, MaxAge: n.MaxAge, PaymentGrace: n.PaymentGrace,
 		CheckoutURL: n.CheckoutURL, ReservedFor: n.ReservedFor, ReservedShare: n.ReservedShare,
 		PerUserLimit:  or(n.PerUserLimit, sluice.DefaultPerUserLimit),
 		PaymentWindow: or(n.PaymentWindow, sluice.DefaultPaymentWindow),

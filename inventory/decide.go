@@ -27,9 +27,10 @@ type View struct {
 
 // Row is an order to be inserted with its first status.
 type Row struct {
-	Order    sluice.Order
-	Status   sluice.Status
-	ReplayOf sluice.OrderID // for the events: the failed order that it was made from; zero: none
+	Order     sluice.Order
+	Status    sluice.Status
+	ReleaseAt time.Time      // of a hold; see Stored
+	ReplayOf  sluice.OrderID // the failed order that it was made from; zero: none
 }
 
 // Delta is how a transaction moves the counters of one sale. Its sum is always 0 (P8).
@@ -60,9 +61,10 @@ func Decide(v View, batch []sluice.Order) Decision {
 	for _, o := range batch {
 		status, known := d.settled[o.ID]
 		if !known {
-			status = d.settle(&o)
+			row := d.settle(&o)
+			status = row.Status
 			d.settled[o.ID] = status
-			out.Rows = append(out.Rows, Row{Order: o, Status: status})
+			out.Rows = append(out.Rows, row)
 		}
 		out.Statuses = append(out.Statuses, status)
 	}
@@ -80,13 +82,14 @@ type decider struct {
 	deltas  map[string]Delta
 }
 
-func (d *decider) settle(o *sluice.Order) sluice.Status {
-	status := FirstStatus(o, d.now)
+func (d *decider) settle(o *sluice.Order) Row {
+	row := Row{Order: *o, Status: FirstStatus(o, d.now)}
+	status := &row.Status
 	sale, known := d.sales[o.Sale]
 	buyer := Buyer{o.Sale, o.User}
 	if reason := refuse(d.now, sale, known, o, d.owned[buyer]); reason != "" {
 		status.State, status.Reason = sluice.Rejected, reason
-		return status
+		return row
 	}
 	units := int64(o.Quantity)
 	delta := Delta{Sale: sale.ID, Free: -units}
@@ -95,11 +98,12 @@ func (d *decider) settle(o *sluice.Order) sluice.Status {
 	} else {
 		status.State, delta.Held = sluice.Held, units
 		status.PayBy = Micros(d.now.Add(time.Duration(sale.PaymentWindow)))
+		row.ReleaseAt = Micros(status.PayBy.Add(time.Duration(sale.PaymentGrace)))
 	}
 	d.owned[buyer] += units
 	d.sales[o.Sale] = moved(sale, delta)
 	d.deltas[o.Sale] = d.deltas[o.Sale].plus(delta)
-	return status
+	return row
 }
 
 // refuse says why the order gets no units; empty where it does.

@@ -131,7 +131,7 @@ func TestDecidePay_ARaceHasOneWinner(t *testing.T) { // P6
 		name    string
 		state   sluice.State
 		paid    string
-		payBy   time.Time
+		release time.Time
 		want    sluice.State
 		refund  inventory.RefundReason
 		refusal sluice.Refusal
@@ -149,8 +149,8 @@ func TestDecidePay_ARaceHasOneWinner(t *testing.T) { // P6
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := inventory.Stored{PaymentRef: c.paid, Status: sluice.Status{
-				Order: id(1), Sale: "s", State: c.state, Version: 2, Units: 2, PayBy: c.payBy,
-			}}
+				Order: id(1), Sale: "s", State: c.state, Version: 2, Units: 2, PayBy: now.Add(-time.Hour), // a payment within the grace counts
+			}, ReleaseAt: c.release}
 			d := inventory.DecidePay(now, o, "ref")
 			if d.After.Status.State != c.want || d.Refund != c.refund || d.Delta != c.delta {
 				t.Errorf("got %+v, want %s, refund %q, %+v", d, c.want, c.refund, c.delta)

@@ -7,16 +7,18 @@ import (
 	"sluice"
 )
 
-// Desk is what operators and the shop ask of the store besides settling and paying.
+// Desk is what operators and the shop ask of the store besides settling and paying. A limit is 1 to MaxPage; any other is
+// refused with BadRequest.
 type Desk interface {
-	// PatchSale changes a sale's terms, or pauses and resumes its admission; units stay as they are. Terms hold for orders
-	// that are settled from then on: holds keep their deadlines. A patch that changes nothing keeps the version. Refused:
-	// NoSuchSale, and BadRequest where the sale would not be valid.
+	// PatchSale changes a sale's terms, or pauses and resumes its admission; units stay as they are, and what was admitted
+	// is settled in a pause as well. Terms hold for orders that are settled from then on: holds keep their deadlines. A
+	// patch that changes nothing keeps the version. Refused: NoSuchSale, and BadRequest where the sale would not be valid.
 	PatchSale(ctx context.Context, id string, patch sluice.SalePatch) (sluice.Changes, error)
 
 	// ExtendHolds moves the deadlines of at most limit holds of a sale that fall due before until to until, and answers with
-	// them: call it until there are fewer than limit. Asked again with the same time it changes nothing more. Refused:
-	// NoSuchSale, and BadRequest where until is more than MaxExtension from now.
+	// them, each one version on: call it until there are fewer than limit. Asked again with the same time it changes nothing
+	// more. Each hold keeps its grace; one that has ended but was not swept yet goes on. Refused: NoSuchSale, and BadRequest
+	// where until is not after now, or more than MaxExtension from now.
 	ExtendHolds(ctx context.Context, sale string, until time.Time, limit int) (sluice.Changes, error)
 
 	// Orders lists settled orders in the order of their ids.
@@ -25,15 +27,16 @@ type Desk interface {
 	// Order answers all that is known of one settled order. Refused: NoSuchOrder.
 	Order(ctx context.Context, id sluice.OrderID) (Record, error)
 
-	// Refunds lists refunds due in the order in which they were recorded, after the one numbered after; those that were
-	// given back only where all is set.
+	// Refunds lists refunds due in the order of their numbers, after the one numbered after; those that were given back
+	// only where all is set. Of two that are recorded at the same moment the lower number may appear later: whoever gives
+	// money back begins at 0 each time.
 	Refunds(ctx context.Context, after int64, limit int, all bool) ([]Refund, error)
 
 	// RefundGiven notes that a refund was given back, once; again it changes nothing. Refused: NotFound.
 	RefundGiven(ctx context.Context, id int64) (Refund, error)
 
-	// Letters lists dead letters in the order in which they were buried, after the one numbered after; those that were
-	// replayed only where all is set.
+	// Letters lists dead letters in the order of their numbers, as Refunds does, after the one numbered after; those that
+	// were replayed only where all is set.
 	Letters(ctx context.Context, after int64, limit int, all bool) ([]Buried, error)
 
 	// Letter answers one dead letter. Refused: NotFound.
@@ -43,8 +46,9 @@ type Desk interface {
 	DropLetter(ctx context.Context, message string) error
 
 	// Replay settles order, which the caller made of the letter, in place of the one that failed, and links them: once, in
-	// the transaction that settles it. Asked again it answers with the status of the order that was made the first time.
-	// Refused: NotFound.
+	// the transaction that settles it. Asked again it answers with the status of the order that was made the first time. An
+	// order that was settled before answers with its status, as in Reserve. Refused: NotFound, and BadRequest where order is
+	// the one that failed: it stays failed (P10).
 	Replay(ctx context.Context, message string, order sluice.Order) (sluice.Changes, error)
 }
 
@@ -65,6 +69,7 @@ type Record struct {
 	Order      sluice.Order
 	Status     sluice.Status
 	PaymentRef string
+	ReleaseAt  time.Time      // until when a hold may be paid: its pay_by and the grace
 	ReplayOf   sluice.OrderID // the failed order that it was made from; zero: none
 }
 

@@ -35,3 +35,26 @@ func plain(s string) string {
 	const replacement = string(unicode.ReplacementChar)
 	return strings.ReplaceAll(strings.ToValidUTF8(s, replacement), "\x00", replacement)
 }
+
+// DecideReplay settles the order that an operator made of a dead letter, as any other order. What failed stays failed: the
+// order must have an id of its own.
+func DecideReplay(v View, failed sluice.OrderID, order sluice.Order) (Decision, error) {
+	if order.ID == failed {
+		return Decision{}, sluice.Refuse(sluice.BadRequest, "order %s is the one that failed; what is made of it needs an id of its own", failed)
+	}
+	d := Decide(v, []sluice.Order{order})
+	for i := range d.Rows {
+		d.Rows[i].ReplayOf = failed
+	}
+	return d, nil
+}
+
+// NoLetter refuses a message that is no dead letter.
+func NoLetter(message string) error {
+	return sluice.Refuse(sluice.NotFound, "%.80q is no dead letter", message)
+}
+
+// NoRefund refuses a number that no refund has.
+func NoRefund(id int64) error {
+	return sluice.Refuse(sluice.NotFound, "there is no refund %d", id)
+}

@@ -13,6 +13,7 @@ func NewSale(s sluice.Sale) (sluice.Sale, error) {
 	}
 	s.StartsAt, s.EndsAt = Micros(s.StartsAt), Micros(s.EndsAt)
 	s.TopUps, s.Free, s.Held, s.Sold, s.Version = 0, s.Stock, 0, 0, 1
+	s.NextRelease = time.Time{}
 	return s, nil
 }
 

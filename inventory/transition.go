@@ -26,9 +26,12 @@ type Stored struct {
 	Status     sluice.Status
 	PaymentRef string // empty: not paid, or paid at once by a sale without a payment window
 
-	// For the events, read only where orders are moved. A replayed order's ReplayOf must be filled in here and in Row.
+	// ReleaseAt is when a hold ends: PayBy, which is what the buyer is told, and the grace that the sale gave when it was held.
+	ReleaseAt time.Time
+
+	// For the events, read only where orders are moved.
 	Attributes json.RawMessage
-	ReplayOf   sluice.OrderID
+	ReplayOf   sluice.OrderID // the failed order that it was made from; zero: none
 
 	Refunded bool // the payment that is being judged was recorded as a refund due before
 }
@@ -64,7 +67,7 @@ func DecidePay(now time.Time, o Stored, ref string) Transition {
 			"order %s was paid by another payment; this one is recorded as a refund due", o.Status.Order)})
 	case o.Status.State != sluice.Held:
 		return tooLate(Transition{After: o})
-	case Overdue(now, o.Status):
+	case Overdue(now, o):
 		return tooLate(DecideExpire(o))
 	}
 	t := transition(o, sluice.Paid)
@@ -104,8 +107,8 @@ func DecideCancel(o Stored) Transition {
 // DecideExpire gives the units of an overdue hold back. The caller has checked that it is held and overdue.
 func DecideExpire(o Stored) Transition { return transition(o, sluice.Expired) }
 
-// Overdue reports whether a held order's deadline has passed. The sweep's statements must say the same: pay_by <= now.
-func Overdue(now time.Time, s sluice.Status) bool { return !now.Before(s.PayBy) }
+// Overdue reports whether a hold has ended. The sweep's statements must say the same: release_at <= now.
+func Overdue(now time.Time, o Stored) bool { return !now.Before(o.ReleaseAt) }
 
 // transition moves a held order on, and its units with it.
 func transition(o Stored, to sluice.State) Transition {

@@ -223,9 +223,9 @@ func testMigration(b *bench) {
 	tables := map[string]string{
 		"sales": "SELECT id, sku, stock, topups, free, held, sold, per_user_limit, starts_at, ends_at, payment_window, max_age, " +
 			"checkout_url, over_admission, paused, version FROM sales",
-		"orders":       "SELECT * FROM orders ORDER BY id",
-		"dead_letters": "SELECT * FROM dead_letters",
-		"refunds_due":  "SELECT * FROM refunds_due",
+		"orders":       "SELECT id, sale, buyer, key, attempt, quantity, attributes, accepted_at, state, reason, version, pay_by, settled_at, payment_ref FROM orders ORDER BY id",
+		"dead_letters": "SELECT message, body, order_id, attempts, error, at FROM dead_letters",
+		"refunds_due":  "SELECT order_id, payment_ref, reason, at FROM refunds_due",
 		"the views":    "SELECT * FROM sluice_orders, sluice_sales ORDER BY 1",
 	}
 	before := map[string][][]string{}

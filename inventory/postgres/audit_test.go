@@ -24,7 +24,7 @@ func TestAudit_IsNotBoundByTheLimitOfAStatement(t *testing.T) { // P8
 	if _, err := plain.CreateSale(ctx, sluice.Sale{ID: "s", Stock: 1, PerUserLimit: 1, OverAdmission: 1}); err != nil {
 		t.Fatal(err)
 	}
-	const slow = "CREATE SCHEMA slow; CREATE VIEW slow.sales AS SELECT s.* FROM public.sales AS s, LATERAL " +
+	const slow = "CREATE SCHEMA slow; CREATE VIEW slow.sales AS SELECT s.* FROM sluice.sales AS s, LATERAL " +
 		"(SELECT pg_sleep(0.6) WHERE s.version > 0) AS slept"
 	if _, err := plain.pool.Exec(ctx, slow); err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestAudit_IsNotBoundByTheLimitOfAStatement(t *testing.T) { // P8
 	}
 	config.ConnConfig.RuntimeParams = maps.Clone(parameters)
 	config.ConnConfig.RuntimeParams["statement_timeout"] = "300ms"
-	config.ConnConfig.RuntimeParams["search_path"] = "slow,public"
+	config.ConnConfig.RuntimeParams["search_path"] = "slow,sluice"
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		t.Fatal(err)

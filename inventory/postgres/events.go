@@ -66,9 +66,10 @@ func eachSale(b *pipeline, found func(sluice.Sale), lock string, args ...any) {
 func eachMoving(b *pipeline, found func(inventory.Stored), query string, args ...any) {
 	each(b, func(rows pgx.Rows) error {
 		var attributes []byte
+		var replayOf *[16]byte
 		var refunded bool
-		o, err := scanOrder(rows, &attributes, &refunded)
-		o.Attributes, o.Refunded = attributes, refunded
+		o, err := scanOrder(rows, &attributes, &replayOf, &refunded)
+		o.Attributes, o.ReplayOf, o.Refunded = attributes, orNone(replayOf), refunded
 		found(o)
 		return err
 	}, query, args...)

@@ -156,10 +156,11 @@ func (s *Store) Expire(ctx context.Context, limit int) (sluice.Changes, error) {
 }
 
 // due looks, without a lock, for the sales that have overdue holds: most sweeps find none. The holds themselves are read
-// again under the locks.
+// again under the locks. One hold a sale is enough to know, so at most limit sales are.
 func (s *Store) due(ctx context.Context, limit int) (c sluice.Changes, sales []string, err error) {
-	const query = "SELECT clock_timestamp(), coalesce((SELECT array_agg(DISTINCT sale) FROM (SELECT sale FROM orders " +
-		"WHERE state = 'held' AND pay_by <= statement_timestamp() ORDER BY pay_by LIMIT $1) AS due), '{}')"
+	const query = "SELECT clock_timestamp(), coalesce((SELECT array_agg(id) FROM (SELECT s.id FROM sales AS s, LATERAL " +
+		"(SELECT FROM orders WHERE state = 'held' AND sale = s.id AND release_at <= statement_timestamp() LIMIT 1) AS o " +
+		"WHERE s.held > 0 LIMIT $1) AS due), '{}')"
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err = s.pool.QueryRow(ctx, query, max(limit, 0)).Scan(&c.Now, &sales)
@@ -180,8 +181,8 @@ type sweep struct {
 func (w *sweep) queueReads(b *pipeline, sales []string, limit int) {
 	// statement_timestamp() can use the index, clock_timestamp() cannot. Each statement of a pipeline has its own, taken
 	// when its turn comes, so behind the locks.
-	const query = "SELECT " + movingColumns + " FROM orders WHERE state = 'held' AND pay_by <= statement_timestamp() " +
-		"AND sale = ANY ($2::text[]) ORDER BY pay_by LIMIT $3"
+	const query = "SELECT o.* FROM unnest($2::text[]) AS s (id), LATERAL (SELECT " + movingColumns + " FROM orders " +
+		"WHERE state = 'held' AND sale = s.id AND release_at <= statement_timestamp() ORDER BY release_at LIMIT $3) AS o LIMIT $3"
 	*w = sweep{}
 	eachSale(b, func(sale sluice.Sale) { w.sales = append(w.sales, sale) }, lockSales, sales)
 	eachMoving(b, func(o inventory.Stored) { w.due = append(w.due, o) }, query, "", sales, limit)

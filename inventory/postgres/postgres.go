@@ -4,25 +4,17 @@ package postgres
 
 import (
 	"context"
-	"embed"
 	"fmt"
-	"io/fs"
 	"maps"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"sluice"
 	"sluice/inventory"
 )
-
-//go:embed migrations/*.sql
-var migrations embed.FS
 
 const (
 	callTimeout  = 15 * time.Second // the server's own limits are shorter; this one is for a network that swallows answers
@@ -62,7 +54,9 @@ type Store struct {
 var _ inventory.Store = (*Store)(nil)
 
 // Open connects to the database that url names and brings its schema up to date. Any number of processes may do so at
-// once. The URL may bound the connections with pool_max_conns; else it is the larger of 4 and the number of processors.
+// once. Everything lies in a schema named sluice, with the published views in public as well, unless the URL names a
+// search_path: then there alone. What waiting may mend is inventory.ErrUnavailable; what an operator must mend is not.
+// The URL may bound the connections with pool_max_conns; else it is the larger of 4 and the number of processors.
 func Open(ctx context.Context, url string) (*Store, error) {
 	config, err := parse(url)
 	if err != nil {
@@ -70,8 +64,9 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := migrate(ctx, *config.ConnConfig.Copy()); err != nil {
-		return nil, fmt.Errorf("open the PostgreSQL database %s: %w", place(config.ConnConfig), classify("migrate", err))
+	own := inOwnSchema(config.ConnConfig)
+	if err := migrate(ctx, *config.ConnConfig.Copy(), own); err != nil {
+		return nil, opening(fmt.Sprintf("open the PostgreSQL database %s", place(config.ConnConfig)), err)
 	}
 	maps.Copy(config.ConnConfig.RuntimeParams, parameters)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -86,30 +81,6 @@ func Open(ctx context.Context, url string) (*Store, error) {
 // place names a database without its password.
 func place(c *pgx.ConnConfig) string {
 	return fmt.Sprintf("%s at %s:%d", c.Database, c.Host, c.Port)
-}
-
-// migrate holds an advisory lock of the server, so that of several processes one migrates and the others wait. It uses
-// a connection without the pool's time limits.
-func migrate(ctx context.Context, config pgx.ConnConfig) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fmt.Errorf("read the migrations: %w", err)
-	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60), lock.WithUnlockTimeout(1, 5))
-	if err != nil {
-		return fmt.Errorf("make the migration lock: %w", err)
-	}
-	db := stdlib.OpenDB(config)
-	defer db.Close() //nolint:errcheck // the migrations are committed or not by now
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(locker),
-		goose.WithLogger(goose.NopLogger()), goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return fmt.Errorf("read the migrations: %w", err)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
 }
 
 // Ping says whether the database answers.

@@ -22,23 +22,30 @@ func place(t testing.TB) inventorytest.Place {
 	url := pgcluster.Database(t)
 	return inventorytest.Place{
 		Open: func(ctx context.Context) (inventory.Store, error) { return postgres.Open(ctx, url) },
-		SQL:  func() (*sql.DB, error) { return sql.Open("pgx", url) },
+		SQL:  func() (*sql.DB, error) { return inside(url) },
 		Old:  func(ctx context.Context) error { return makeOld(ctx, url) },
 	}
 }
 
+// inside connects to a test's database where sluice has its tables.
+func inside(url string) (*sql.DB, error) { return sql.Open("pgx", url+"&search_path=sluice") }
+
 // makeOld makes a database as it was when only the first migration existed.
 func makeOld(ctx context.Context, url string) error {
-	db, err := sql.Open("pgx", url)
+	db, err := inside(url)
 	if err != nil {
 		return err
 	}
 	defer db.Close() //nolint:errcheck // a test's own connection
+	if _, err := db.ExecContext(ctx, "CREATE SCHEMA sluice"); err != nil {
+		return err
+	}
 	data, err := os.ReadFile("testdata/version1.sql")
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db, os.DirFS("migrations"), goose.WithDisableGlobalRegistry(true))
+	p, err := goose.NewProvider(goose.DialectPostgres, db, os.DirFS("migrations"),
+		goose.WithTableName("schema_version"), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err
 	}

@@ -11,26 +11,26 @@ import (
 
 const (
 	saleColumns = "id, sku, stock, topups, free, held, sold, per_user_limit, starts_at, ends_at, payment_window, " +
-		"max_age, checkout_url, over_admission, paused, version, reserved_for, reserved_share"
-	orderColumns = "id, sale, buyer, state, reason, version, quantity, pay_by, settled_at, payment_ref"
+		"max_age, checkout_url, over_admission, paused, version, reserved_for, reserved_share, payment_grace"
+	orderColumns = "id, sale, buyer, state, reason, version, quantity, pay_by, settled_at, payment_ref, release_at"
 
 	selectSales  = "SELECT " + saleColumns + " FROM sales WHERE id = ANY ($1::text[]) ORDER BY id"
 	lockSales    = "SELECT " + saleColumns + ", phase FROM sales WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE" // always in id order, so that nobody waits in a circle
-	nextReleases = "SELECT s.id, o.pay_by FROM sales AS s, LATERAL (SELECT pay_by FROM orders WHERE state = 'held' AND sale = s.id " +
-		"ORDER BY pay_by LIMIT 1) AS o WHERE s.free = 0 AND s.held > 0"
+	nextReleases = "SELECT s.id, o.release_at FROM sales AS s, LATERAL (SELECT release_at FROM orders WHERE state = 'held' AND sale = s.id " +
+		"ORDER BY release_at LIMIT 1) AS o WHERE s.free = 0 AND s.held > 0"
 	selectOrders = "SELECT " + orderColumns + " FROM orders WHERE id = ANY ($1::uuid[])"
 
 	// movingColumns are for eachMoving, in a statement whose $1 is a payment's reference.
-	movingColumns = orderColumns + ", attributes, EXISTS (SELECT 1 FROM refunds_due AS r WHERE r.order_id = orders.id AND r.payment_ref = $1)"
+	movingColumns = orderColumns + ", attributes, replay_of, EXISTS (SELECT 1 FROM refunds_due AS r WHERE r.order_id = orders.id AND r.payment_ref = $1)"
 
 	selectOwned = "SELECT b.sale, b.buyer, o.units FROM unnest($1::text[], $2::text[]) AS b (sale, buyer), LATERAL " +
 		"(SELECT sum(quantity)::bigint AS units FROM orders WHERE orders.sale = b.sale AND orders.buyer = b.buyer " +
 		"AND state IN ('held', 'paid')) AS o WHERE o.units > 0"
 
 	insertOrders = "INSERT INTO orders (id, sale, buyer, key, attempt, quantity, attributes, accepted_at, state, reason, " +
-		"version, pay_by, settled_at) SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], " +
+		"version, pay_by, settled_at, release_at) SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], " +
 		"$6::bigint[], $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::bigint[], $12::timestamptz[], " +
-		"$13::timestamptz[])"
+		"$13::timestamptz[], $14::timestamptz[])"
 
 	moveSales = "UPDATE sales AS s SET free = s.free + d.free, held = s.held + d.held, sold = s.sold + d.sold, " +
 		"version = s.version + 1 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) " +
@@ -57,16 +57,18 @@ func queueInsert(b *pipeline, rows []inventory.Row) {
 	sales, users, keys, attributes := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	states, reasons := make([]string, n), make([]string, n)
 	accepted, payBy, settled := make([]*time.Time, n), make([]*time.Time, n), make([]time.Time, n)
+	release := make([]*time.Time, n)
 	for i := range rows {
 		o, s := &rows[i].Order, &rows[i].Status
 		ids[i], sales[i], users[i], keys[i] = o.ID, o.Sale, o.User, o.Key
 		attempts[i], quantities[i], versions[i] = int64(o.Attempt), int64(o.Quantity), s.Version
 		attributes[i], states[i], reasons[i] = string(o.Attributes), string(s.State), string(s.Reason)
 		accepted[i], payBy[i], settled[i] = orNull(o.AcceptedAt), orNull(s.PayBy), s.SettledAt
+		release[i] = orNull(rows[i].ReleaseAt)
 	}
 	b.wrote.Inserted(rows...)
 	b.Queue(insertOrders, ids, sales, users, keys, attempts, quantities, attributes, accepted, states, reasons,
-		versions, payBy, settled)
+		versions, payBy, settled, release)
 }
 
 func queueMove(b *pipeline, deltas []inventory.Delta) {
@@ -105,20 +107,20 @@ func scanSale(row pgx.Row, more ...any) (s sluice.Sale, err error) {
 	err = row.Scan(append([]any{
 		&s.ID, &s.SKU, &s.Stock, &s.TopUps, &s.Free, &s.Held, &s.Sold, &s.PerUserLimit, &starts, &ends,
 		(*int64)(&s.PaymentWindow), (*int64)(&s.MaxAge), &s.CheckoutURL, &s.OverAdmission, &s.Paused, &s.Version,
-		&s.ReservedFor, &s.ReservedShare,
+		&s.ReservedFor, &s.ReservedShare, (*int64)(&s.PaymentGrace),
 	}, more...)...)
 	s.StartsAt, s.EndsAt = orZero(starts), orZero(ends)
 	return s, err //nolint:wrapcheck // the caller says what was being read
 }
 
 func scanOrder(row pgx.Row, more ...any) (o inventory.Stored, err error) {
-	var payBy, settled *time.Time
+	var payBy, settled, release *time.Time
 	s := &o.Status
 	err = row.Scan(append([]any{
 		(*[16]byte)(&s.Order), &s.Sale, &s.User, (*string)(&s.State), (*string)(&s.Reason), &s.Version,
-		&s.Units, &payBy, &settled, &o.PaymentRef,
+		&s.Units, &payBy, &settled, &o.PaymentRef, &release,
 	}, more...)...)
-	s.PayBy, s.SettledAt = orZero(payBy), orZero(settled)
+	s.PayBy, s.SettledAt, o.ReleaseAt = orZero(payBy), orZero(settled), orZero(release)
 	return o, err //nolint:wrapcheck // the caller says what was being read
 }
 

@@ -18,7 +18,7 @@ func (s *Store) CreateSale(ctx context.Context, sale sluice.Sale) (sluice.Change
 		return sluice.Changes{}, err //nolint:wrapcheck // a *sluice.Error is the caller's answer as it is
 	}
 	const insert = "INSERT INTO sales (" + saleColumns + ") VALUES " +
-		"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+		"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 	var now time.Time
 	var exists bool
 	err = s.transact(ctx, "create sale", func(b *pipeline) {
@@ -32,7 +32,8 @@ func (s *Store) CreateSale(ctx context.Context, sale sluice.Sale) (sluice.Change
 		b.wrote.Locked(sale, inventory.PhasePlanned)
 		b.Queue(insert, sale.ID, sale.SKU, sale.Stock, sale.TopUps, sale.Free, sale.Held, sale.Sold,
 			sale.PerUserLimit, orNull(sale.StartsAt), orNull(sale.EndsAt), int64(sale.PaymentWindow), int64(sale.MaxAge),
-			sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version, sale.ReservedFor, sale.ReservedShare)
+			sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version, sale.ReservedFor, sale.ReservedShare,
+			int64(sale.PaymentGrace))
 		return nil
 	})
 	if err != nil {
@@ -61,7 +62,9 @@ func (s *Store) End(ctx context.Context, id string) (sluice.Changes, error) {
 func (s *Store) changeSale(
 	ctx context.Context, doing, id string, decide func(time.Time, sluice.Sale) (sluice.Sale, bool, error),
 ) (sluice.Changes, error) {
-	const update = "UPDATE sales SET topups = $2, free = $3, ends_at = $4, version = $5 WHERE id = $1"
+	if !sluice.ValidSaleID(id) { // nor could PostgreSQL be asked for any text
+		return sluice.Changes{}, noSale(id)
+	}
 	var now time.Time
 	var sales []sluice.Sale
 	err := s.transact(ctx, doing, func(b *pipeline) {
@@ -70,12 +73,11 @@ func (s *Store) changeSale(
 		readNow(b, &now)
 	}, func(b *pipeline) error {
 		if len(sales) == 0 {
-			return sluice.Refuse(sluice.NoSuchSale, "the store has no sale %.80q", id)
+			return noSale(id)
 		}
 		sale, changed, err := decide(now, sales[0])
 		if changed && err == nil {
-			b.wrote.Changed(sale)
-			b.Queue(update, sale.ID, sale.TopUps, sale.Free, orNull(sale.EndsAt), sale.Version)
+			queueFacts(b, sale)
 		}
 		sales[0] = sale
 		return err
@@ -84,6 +86,16 @@ func (s *Store) changeSale(
 		return sluice.Changes{}, err
 	}
 	return sluice.Changes{Now: now, Sales: sales}, nil
+}
+
+// queueFacts queues all that changeSale may have changed.
+func queueFacts(b *pipeline, s sluice.Sale) {
+	const update = "UPDATE sales SET sku = $2, topups = $3, free = $4, per_user_limit = $5, starts_at = $6, ends_at = $7, payment_window = $8, " +
+		"payment_grace = $9, max_age = $10, checkout_url = $11, over_admission = $12, paused = $13, reserved_for = $14, reserved_share = $15, " +
+		"version = $16 WHERE id = $1"
+	b.wrote.Changed(s)
+	b.Queue(update, s.ID, s.SKU, s.TopUps, s.Free, s.PerUserLimit, orNull(s.StartsAt), orNull(s.EndsAt), int64(s.PaymentWindow),
+		int64(s.PaymentGrace), int64(s.MaxAge), s.CheckoutURL, s.OverAdmission, s.Paused, s.ReservedFor, s.ReservedShare, s.Version)
 }
 
 // Sales answers sales in id order; see inventory.Store.

@@ -22,7 +22,7 @@ func behind(t *testing.T) (url string, store *postgres.Store, db *sql.DB) {
 	if _, err := store.CreateSale(t.Context(), sale); err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("pgx", url)
+	db, err := inside(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestTransition_LocksTheSaleOfAnOrderThatAppearsMeanwhile(t *testing.T) {
 	if _, err := db.ExecContext(ctx, gate); err != nil {
 		t.Fatal(err)
 	}
-	gated := open(t, url+"&search_path=public,gated,pg_catalog")
+	gated := open(t, url+"&search_path=sluice,gated,pg_catalog")
 	keeper, err := db.Conn(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestTransition_RefusesAnOrderWhoseSaleDoesNotExist(t *testing.T) {
 // Somebody changes an order without its sale's lock, after it was read and before it is written. Nothing of what was
 // decided on the old order may be committed, the sale's counters included: the transaction begins again.
 func TestTransition_CommitsNothingThatWasDecidedOnAChangedOrder(t *testing.T) {
-	held := "UPDATE orders SET pay_by = now() - interval '1 minute'" // overdue, for the sweep
+	held := "UPDATE orders SET pay_by = now() - interval '1 minute', release_at = now() - interval '1 minute'" // overdue, for the sweep
 	for _, c := range []struct {
 		name, first, change string
 		call                func(context.Context, *postgres.Store, sluice.OrderID) error

@@ -79,9 +79,11 @@ func (t *tx) moving(ctx context.Context, id sluice.OrderID, ref string) (invento
 // scanMoving reads movingColumns.
 func scanMoving(row scanner) (inventory.Stored, error) {
 	var attributes []byte
+	var replayOf []byte
 	var refunded bool
-	o, err := scanOrder(row, &attributes, &refunded)
+	o, err := scanOrder(row, &attributes, &replayOf, &refunded)
 	o.Attributes, o.Refunded = attributes, refunded
+	copy(o.ReplayOf[:], replayOf)
 	return o, err
 }
 
@@ -144,7 +146,7 @@ func scanEvent(row scanner, first ...any) (e sluice.Event, found bool, err error
 // Tick announces sales whose start or end has come; see inventory.Outbox. To read them in a transaction is enough: its
 // events do the rest. Most ticks find none, and do without the write lock.
 func (s *Store) Tick(ctx context.Context) (sluice.Changes, error) {
-	c := sluice.Changes{Now: now()}
+	c := sluice.Changes{Now: s.clock.now()}
 	due, err := s.tickDue(ctx, c.Now)
 	if err != nil || len(due) == 0 {
 		return c, err

@@ -158,7 +158,7 @@ func (t *tx) changes(ctx context.Context, status sluice.Status) (sluice.Changes,
 
 // Expire gives back the units of overdue holds; see inventory.Store.
 func (s *Store) Expire(ctx context.Context, limit int) (sluice.Changes, error) {
-	c := sluice.Changes{Now: now()}
+	c := sluice.Changes{Now: s.clock.now()}
 	if limit <= 0 {
 		return c, nil
 	}
@@ -175,7 +175,8 @@ func (s *Store) Expire(ctx context.Context, limit int) (sluice.Changes, error) {
 
 // anyDue looks without the write lock: most sweeps find nothing.
 func (s *Store) anyDue(ctx context.Context, at time.Time) (due bool, err error) {
-	const query = "SELECT EXISTS (SELECT 1 FROM orders WHERE state = 'held' AND pay_by <= ?)"
+	const query = "SELECT EXISTS (SELECT 1 FROM sales CROSS JOIN orders WHERE sales.held > 0 AND orders.sale = sales.id " +
+		"AND orders.state = 'held' AND orders.release_at <= ?)"
 	err = s.read.QueryRowContext(ctx, query, micros(at)).Scan(&due)
 	return due, s.classify("expire", err)
 }

@@ -20,10 +20,11 @@ func (s *Store) CreateSale(ctx context.Context, sale sluice.Sale) (sluice.Change
 	err = s.transact(ctx, "create sale", func(t *tx) error {
 		c.Now = t.now
 		t.wrote.Locked(sale, inventory.PhasePlanned)
-		const insert = "INSERT INTO sales (" + saleColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
+		const insert = "INSERT INTO sales (" + saleColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
 		r, err := t.ExecContext(ctx, insert, sale.ID, sale.SKU, sale.Stock, sale.TopUps, sale.Free, sale.Held, sale.Sold,
 			sale.PerUserLimit, micros(sale.StartsAt), micros(sale.EndsAt), int64(sale.PaymentWindow), int64(sale.MaxAge),
-			sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version, sale.ReservedFor, sale.ReservedShare)
+			sale.CheckoutURL, sale.OverAdmission, sale.Paused, sale.Version, sale.ReservedFor, sale.ReservedShare,
+			int64(sale.PaymentGrace))
 		if err != nil {
 			return fmt.Errorf("insert sale %s: %w", sale.ID, err)
 		}
@@ -79,8 +80,12 @@ func (s *Store) changeSale(
 
 func (t *tx) writeFacts(ctx context.Context, sale sluice.Sale) error {
 	t.wrote.Changed(sale)
-	const update = "UPDATE sales SET topups = ?, free = ?, ends_at = ?, version = ? WHERE id = ?"
-	_, err := t.ExecContext(ctx, update, sale.TopUps, sale.Free, micros(sale.EndsAt), sale.Version, sale.ID)
+	const update = "UPDATE sales SET sku = ?, topups = ?, free = ?, per_user_limit = ?, starts_at = ?, ends_at = ?, payment_window = ?, " +
+		"payment_grace = ?, max_age = ?, checkout_url = ?, over_admission = ?, paused = ?, reserved_for = ?, reserved_share = ?, " +
+		"version = ? WHERE id = ?"
+	_, err := t.ExecContext(ctx, update, sale.SKU, sale.TopUps, sale.Free, sale.PerUserLimit, micros(sale.StartsAt), micros(sale.EndsAt),
+		int64(sale.PaymentWindow), int64(sale.PaymentGrace), int64(sale.MaxAge), sale.CheckoutURL, sale.OverAdmission, sale.Paused,
+		sale.ReservedFor, sale.ReservedShare, sale.Version, sale.ID)
 	if err != nil {
 		return fmt.Errorf("update sale %s: %w", sale.ID, err)
 	}
@@ -100,12 +105,12 @@ func (s *Store) Sales(ctx context.Context, ids ...string) (sluice.Changes, error
 	if err == nil {
 		err = s.nextReleases(ctx, sales)
 	}
-	return sluice.Changes{Now: now(), Sales: sales}, s.classify("read sales", err)
+	return sluice.Changes{Now: s.clock.now(), Sales: sales}, s.classify("read sales", err)
 }
 
 // nextReleases fills in when the first hold falls due of the sales that have no free unit.
 func (s *Store) nextReleases(ctx context.Context, sales []sluice.Sale) error {
-	const query = "SELECT id, (SELECT min(pay_by) FROM orders WHERE state = 'held' AND sale = sales.id) " +
+	const query = "SELECT id, (SELECT min(release_at) FROM orders WHERE state = 'held' AND sale = sales.id) " +
 		"FROM sales WHERE free = 0 AND held > 0"
 	rows, err := s.read.QueryContext(ctx, query) //nolint:sqlclosecheck // collect closes them
 	return collect(rows, err, func() error {
@@ -140,7 +145,7 @@ func (s *Store) Statuses(ctx context.Context, ids []sluice.OrderID) (sluice.Chan
 			return sluice.Changes{}, s.classify("read orders", err)
 		}
 	}
-	c.Now = now()
+	c.Now = s.clock.now()
 	return c, nil
 }
 

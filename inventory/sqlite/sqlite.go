@@ -1,5 +1,6 @@
 // Package sqlite is the inventory of a shop that runs on one machine: a single SQLite file, durable at every commit
-// (WAL, synchronous=FULL). It never lets two transactions write at once, and its clock is the host's.
+// (WAL, synchronous=FULL). It never lets two transactions write at once, and its clock
+// is the host's as it was at the start, which no later jump of that one moves.
 package sqlite
 
 import (
@@ -40,6 +41,7 @@ type Store struct {
 	write  *sql.DB // one connection, every transaction BEGIN IMMEDIATE: what it reads stays true until it commits
 	read   *sql.DB // snapshots that neither wait for the writer nor hold it up
 	stmts  *statements
+	clock  *clock
 	limits atomic.Pointer[sluice.Limits] // the last that were read; never nil
 	closed atomic.Bool
 }
@@ -70,6 +72,9 @@ func (s *Store) open(ctx context.Context, path string) (err error) {
 	}
 	s.write.SetMaxOpenConns(1)
 	if err := migrate(ctx, s.write); err != nil {
+		return err
+	}
+	if err := s.startClock(ctx); err != nil {
 		return err
 	}
 	if s.read, err = sql.Open("sqlite", dsn(path, "_pragma=query_only(1)")); err != nil {
@@ -150,12 +155,15 @@ func (s *Store) try(ctx context.Context, fn func(*tx) error) error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	defer t.Rollback() // after Commit it has nothing to do
-	x := &tx{Tx: t, stmts: s.stmts, now: now()}
+	defer t.Rollback()                                  // after Commit it has nothing to do
+	x := &tx{Tx: t, stmts: s.stmts, now: s.clock.now()} // read while it holds the write lock
 	if err := fn(x); err != nil {
 		return err
 	}
 	if err := x.writeEvents(ctx); err != nil {
+		return err
+	}
+	if err := s.clock.note(ctx, x); err != nil {
 		return err
 	}
 	if err := t.Commit(); err != nil {
@@ -163,6 +171,3 @@ func (s *Store) try(ctx context.Context, fn func(*tx) error) error {
 	}
 	return nil
 }
-
-// now is the store's clock. A transaction reads it when it holds the write lock.
-func now() time.Time { return inventory.Micros(time.Now()) }

@@ -10,12 +10,13 @@ import (
 
 const (
 	saleColumns = "id, sku, stock, topups, free, held, sold, per_user_limit, starts_at, ends_at, payment_window, " +
-		"max_age, checkout_url, over_admission, paused, version, reserved_for, reserved_share"
-	orderColumns  = "id, sale, buyer, state, reason, version, quantity, pay_by, settled_at, payment_ref"
-	insertColumns = "id, sale, buyer, key, attempt, quantity, attributes, accepted_at, state, reason, version, pay_by, settled_at"
+		"max_age, checkout_url, over_admission, paused, version, reserved_for, reserved_share, payment_grace"
+	orderColumns  = "id, sale, buyer, state, reason, version, quantity, pay_by, settled_at, payment_ref, release_at"
+	insertColumns = "id, sale, buyer, key, attempt, quantity, attributes, accepted_at, state, reason, version, pay_by, settled_at, " +
+		"release_at"
 
 	// movingColumns are for scanMoving, in a statement whose first parameter is a payment's reference.
-	movingColumns = orderColumns + ", attributes, EXISTS (SELECT 1 FROM refunds_due AS r WHERE r.order_id = orders.id AND r.payment_ref = ?)"
+	movingColumns = orderColumns + ", attributes, replay_of, EXISTS (SELECT 1 FROM refunds_due AS r WHERE r.order_id = orders.id AND r.payment_ref = ?)"
 
 	selectOrders = "SELECT " + orderColumns + " FROM orders WHERE id IN (%s)"
 	selectSales  = "SELECT " + saleColumns + " FROM sales"
@@ -52,8 +53,8 @@ func prepare(ctx context.Context, db *sql.DB) (*statements, error) {
 		moveSale: p.one("UPDATE sales SET free = free + ?, held = held + ?, sold = sold + ?, version = version + 1 " +
 			"WHERE id = ?"),
 		updateOrder: p.one("UPDATE orders SET state = ?, version = ?, payment_ref = ? WHERE id = ?"),
-		selectDue: p.one("SELECT " + movingColumns + " FROM orders WHERE state = 'held' AND pay_by <= ? " +
-			"ORDER BY pay_by LIMIT ?"),
+		selectDue: p.one("SELECT " + movingColumns + " FROM orders WHERE id IN (SELECT o.id FROM sales CROSS JOIN orders AS o " +
+			"WHERE sales.held > 0 AND o.sale = sales.id AND o.state = 'held' AND o.release_at <= ? LIMIT ?)"), // sale by sale, each by its index
 	}
 	if p.err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the statements: %w", p.err), s.close())

@@ -90,7 +90,7 @@ func (t *tx) insert(ctx context.Context, rows []inventory.Row) error {
 	t.wrote.Inserted(rows...)
 	for len(rows) > 0 {
 		stmt, n := t.stmts.insertOrders.exact(len(rows))
-		args := make([]any, 0, n*13)
+		args := make([]any, 0, n*14)
 		for i := range rows[:n] {
 			args = appendRow(args, &rows[i])
 		}
@@ -106,7 +106,7 @@ func (t *tx) insert(ctx context.Context, rows []inventory.Row) error {
 func appendRow(args []any, r *inventory.Row) []any {
 	o, s := &r.Order, &r.Status
 	return append(args, o.ID[:], o.Sale, o.User, o.Key, int64(o.Attempt), int64(o.Quantity), string(o.Attributes),
-		micros(o.AcceptedAt), string(s.State), string(s.Reason), s.Version, micros(s.PayBy), micros(s.SettledAt))
+		micros(o.AcceptedAt), string(s.State), string(s.Reason), s.Version, micros(s.PayBy), micros(s.SettledAt), micros(r.ReleaseAt))
 }
 
 // move moves the sales' counters, one step of the version each.
@@ -158,7 +158,7 @@ func scanSale(row scanner, more ...any) (s sluice.Sale, err error) {
 	err = row.Scan(append([]any{
 		&s.ID, &s.SKU, &s.Stock, &s.TopUps, &s.Free, &s.Held, &s.Sold, &s.PerUserLimit, &starts, &ends,
 		&s.PaymentWindow, &s.MaxAge, &s.CheckoutURL, &s.OverAdmission, &s.Paused, &s.Version,
-		&s.ReservedFor, &s.ReservedShare,
+		&s.ReservedFor, &s.ReservedShare, &s.PaymentGrace,
 	}, more...)...)
 	s.StartsAt, s.EndsAt = moment(starts), moment(ends)
 	return s, err //nolint:wrapcheck // the caller says what was being read
@@ -166,14 +166,14 @@ func scanSale(row scanner, more ...any) (s sluice.Sale, err error) {
 
 func scanOrder(row scanner, more ...any) (o inventory.Stored, err error) {
 	var id []byte
-	var payBy, settled sql.NullInt64
+	var payBy, settled, release sql.NullInt64
 	s := &o.Status
 	err = row.Scan(append([]any{
 		&id, &s.Sale, &s.User, &s.State, &s.Reason, &s.Version, &s.Units, &payBy, &settled,
-		&o.PaymentRef,
+		&o.PaymentRef, &release,
 	}, more...)...)
 	copy(s.Order[:], id)
-	s.PayBy, s.SettledAt = moment(payBy), moment(settled)
+	s.PayBy, s.SettledAt, o.ReleaseAt = moment(payBy), moment(settled), moment(release)
 	return o, err //nolint:wrapcheck // the caller says what was being read
 }
 
