@@ -101,7 +101,7 @@ var limitsTests = []test{
 		b.wantBlocked("new")
 	}},
 	{"AFieldOfALaterVersionIsIgnoredOnReading", func(b *bench) {
-		b.query(`UPDATE limits SET version = 5, document = '{"version":5,"buyer_rate":3,"of_tomorrow":{"a":[1]}}' WHERE id = 1`)
+		b.query(`UPDATE documents SET version = 5, document = '{"version":5,"buyer_rate":3,"of_tomorrow":{"a":[1]}}' WHERE name = 'limits'`)
 		rate := 3.0
 		b.wantLimits(sluice.Limits{Version: 5, BuyerRate: &rate})
 		b.changeLimits(block("a"))
@@ -176,7 +176,7 @@ var farOff = time.Date(2999, 12, 31, 23, 59, 58, 0, time.UTC)
 func (b *bench) passFarOff() {
 	b.Helper()
 	past := time.Now().Add(-time.Second).UTC()
-	b.query(fmt.Sprintf("UPDATE limits SET document = replace(document, '%s', '%s')", farOff.Format(time.RFC3339), past.Format(time.RFC3339)))
+	b.query(fmt.Sprintf("UPDATE documents SET document = replace(document, '%s', '%s')", farOff.Format(time.RFC3339), past.Format(time.RFC3339)))
 }
 
 func (b *bench) limits() sluice.Limits {

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"sluice"
 	"sluice/inventory"
 )
 
@@ -46,9 +45,9 @@ var parameters = map[string]string{
 // Store implements inventory.Store. Open makes it; it is safe for concurrent use.
 type Store struct {
 	inventory.Unfinished
-	pool   *pgxpool.Pool
-	limits atomic.Pointer[sluice.Limits] // the last that were read; never nil
-	closed atomic.Bool
+	pool      *pgxpool.Pool
+	documents documents
+	closed    atomic.Bool
 }
 
 var _ inventory.Store = (*Store)(nil)
@@ -74,7 +73,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 		return nil, fmt.Errorf("open the PostgreSQL database %s: %w", place(config.ConnConfig), classify("connect", err))
 	}
 	s := &Store{pool: pool}
-	s.limits.Store(&sluice.Limits{})
+	s.documents.init()
 	return s, nil
 }
 

@@ -19,7 +19,6 @@ import (
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 
-	"sluice"
 	"sluice/inventory"
 )
 
@@ -37,13 +36,13 @@ const (
 // Store implements inventory.Store. Open makes it; it is safe for concurrent use.
 type Store struct {
 	inventory.Unfinished
-	path   string
-	write  *sql.DB // one connection, every transaction BEGIN IMMEDIATE: what it reads stays true until it commits
-	read   *sql.DB // snapshots that neither wait for the writer nor hold it up
-	stmts  *statements
-	clock  *clock
-	limits atomic.Pointer[sluice.Limits] // the last that were read; never nil
-	closed atomic.Bool
+	path      string
+	write     *sql.DB // one connection, every transaction BEGIN IMMEDIATE: what it reads stays true until it commits
+	read      *sql.DB // snapshots that neither wait for the writer nor hold it up
+	stmts     *statements
+	clock     *clock
+	documents documents
+	closed    atomic.Bool
 }
 
 var _ inventory.Store = (*Store)(nil)
@@ -58,7 +57,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	_, _ = sqlite.Fdatasync(true)
 
 	s := &Store{path: path}
-	s.limits.Store(&sluice.Limits{})
+	s.documents.init()
 	if err := s.open(ctx, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the SQLite database %s: %w", path, explain(err)), s.Close())
 	}
