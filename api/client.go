@@ -75,6 +75,17 @@ func (c *Client) PatchLimits(ctx context.Context, patch map[string]any) (limits 
 	return limits, c.do(ctx, http.MethodPatch, PathLimits, patch, &limits)
 }
 
+// Pools reads what operators set of the workers' pools, and how those of the worker that answers are.
+func (c *Client) Pools(ctx context.Context) (pools Pools, err error) {
+	return pools, c.do(ctx, http.MethodGet, PathPools, nil, &pools)
+}
+
+// PatchPool sets a pool's rate and window by their names in JSON. nil leaves workers what they were started with.
+func (c *Client) PatchPool(ctx context.Context, name string, patch map[string]any) (pools Pools, err error) {
+	body := map[string]any{"pools": map[string]any{name: patch}}
+	return pools, c.do(ctx, http.MethodPatch, PathPools, body, &pools)
+}
+
 // AddBlock turns a buyer or a network away. A block of the same is replaced.
 func (c *Client) AddBlock(ctx context.Context, n NewBlock) (change BlockChange, err error) {
 	return change, c.do(ctx, http.MethodPost, PathBlocks, n, &change)

@@ -98,7 +98,7 @@ func (w *Worker) audit(ctx context.Context, _ string, _ *none) (sluice.Audit, er
 
 // facts leaves out sales that ended long ago: what doors poll must not grow with a shop's history (P9).
 func (w *Worker) facts(ctx context.Context, _ string, in *api.Door) (api.Facts, error) {
-	pace := w.set
+	pace := w.setPace()
 	pace.Bounds = w.doors.heard(time.Now(), in.Door, in.Bound)
 	c, err := w.Store.Sales(ctx)
 	if err != nil {

@@ -12,11 +12,9 @@ import (
 )
 
 const (
-	messageTimeout  = 15 * time.Second // after which nsqd gives a dead worker's messages to another
-	storePatience   = 8 * time.Second  // how long a batch waits for the store before it goes back to the queue
-	storeBackoff    = 100 * time.Millisecond
-	storeMaxBackoff = 2 * time.Second
-	putBack         = 2 * time.Second // before a message that could not be settled comes again
+	messageTimeout = 15 * time.Second // after which nsqd gives a dead worker's messages to another
+	longInHand     = messageTimeout / 2
+	putBack        = 2 * time.Second // before a message that could not be settled comes again
 )
 
 // delivery is a message with the order in it.
@@ -25,36 +23,56 @@ type delivery struct {
 	order   sluice.Order
 }
 
-// settle is the path of orders on the worker's side: read, pace, one transaction, tell the doors, finish.
-func (w *Worker) settle(ctx context.Context, batch []*queue.Message) {
-	deliveries := make([]delivery, 0, len(batch))
-	for _, m := range batch {
-		order, err := queue.DecodeOrder(m.Body)
-		if err != nil {
-			w.bury(ctx, m, nil, err)
+// settle is the path of orders on the worker's side: read, pace, one transaction, tell the doors, finish. The batch that
+// came is cut up where the rate has a smaller one; and where the rate or the store has become so slow that nsqd would
+// soon give up on what is in hand, the rest goes back.
+func (p *pool) settle(ctx context.Context, messages []*queue.Message) {
+	p.inHand.Add(int64(len(messages)))
+	defer p.inHand.Add(-int64(len(messages)))
+	batch := make([]delivery, 0, len(messages))
+	for _, d := range p.read(ctx, messages) {
+		if time.Since(d.message.Received) > longInHand || ctx.Err() != nil {
+			d.message.Requeue(putBack)
 			continue
 		}
-		w.pace.Take()
+		p.pace.take()
+		batch = append(batch, d)
+		if len(batch) >= int(p.batch.Load()) {
+			p.reserve(ctx, batch)
+			batch = batch[:0]
+		}
+	}
+	if len(batch) > 0 {
+		p.reserve(ctx, batch)
+	}
+}
+
+// read answers the orders in messages; what is none is a dead letter.
+func (p *pool) read(ctx context.Context, messages []*queue.Message) []delivery {
+	deliveries := make([]delivery, 0, len(messages))
+	for _, m := range messages {
+		order, err := queue.DecodeOrder(m.Body)
+		if err != nil {
+			p.worker.bury(ctx, m, nil, err)
+			continue
+		}
 		deliveries = append(deliveries, delivery{m, order})
 	}
-	if len(deliveries) > 0 {
-		w.reserve(ctx, deliveries)
-	}
+	return deliveries
 }
 
 // reserve settles deliveries in one transaction. While the store is unavailable it waits: then nothing else could be
 // settled either, and the queue holds the rest back. A store that answers but fails on the batch has met a bad
 // order: the batch is halved until it stands alone.
-func (w *Worker) reserve(ctx context.Context, deliveries []delivery) {
+func (p *pool) reserve(ctx context.Context, deliveries []delivery) {
+	w := p.worker
 	orders := make([]sluice.Order, len(deliveries))
 	for i := range deliveries {
 		orders[i] = deliveries[i].order
 	}
-	began := time.Now()
-	changes, err := w.patiently(ctx, func() (sluice.Changes, error) { return w.Store.Reserve(ctx, orders) })
+	changes, err := p.commit(ctx, orders)
 	switch {
 	case err == nil:
-		w.metrics.committed(time.Since(began), changes)
 		w.announce(changes)
 		for i := range deliveries {
 			w.failures.forget(deliveries[i].order.ID)
@@ -66,34 +84,42 @@ func (w *Worker) reserve(ctx context.Context, deliveries []delivery) {
 		}
 	case len(deliveries) > 1:
 		half := len(deliveries) / 2
-		w.reserve(ctx, deliveries[:half])
-		w.reserve(ctx, deliveries[half:])
+		p.reserve(ctx, deliveries[:half])
+		p.reserve(ctx, deliveries[half:])
 	default:
 		w.refused(ctx, &deliveries[0], err)
 	}
 }
 
-// patiently repeats what the store could not do for being unavailable, up to storePatience.
-func (w *Worker) patiently(ctx context.Context, do func() (sluice.Changes, error)) (sluice.Changes, error) {
-	deadline := time.Now().Add(storePatience)
-	for wait := storeBackoff; ; wait = min(2*wait, storeMaxBackoff) {
-		changes, err := do()
-		if err == nil {
-			w.metrics.storeUp.Set(1)
-			return changes, nil
+// commit has the store settle orders, and the window know how long that took it.
+func (p *pool) commit(ctx context.Context, orders []sluice.Order) (changes sluice.Changes, err error) {
+	began := time.Now()
+	full := len(orders) >= int(p.batch.Load())
+	err = p.worker.outage.patiently(ctx, func() (err error) {
+		tried := time.Now()
+		changes, err = p.worker.Store.Reserve(ctx, orders)
+		switch {
+		case err == nil:
+			p.sampled(sample{began: tried, took: time.Since(tried), orders: settledNow(changes), full: full})
+		case errors.Is(err, inventory.ErrUnavailable) && ctx.Err() == nil:
+			p.sampled(sample{began: tried, failed: true})
 		}
-		if !errors.Is(err, inventory.ErrUnavailable) || time.Now().After(deadline) {
-			return changes, err
-		}
-		if w.metrics.storeDown() {
-			w.Logger.Warn("the store is unavailable; orders wait", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return changes, err
-		case <-time.After(wait):
+		return err
+	})
+	if err == nil {
+		p.worker.metrics.committed(p.cfg.Name, time.Since(began), changes)
+	}
+	return changes, err
+}
+
+// settledNow counts the orders that a transaction settled; the others were repeats.
+func settledNow(c sluice.Changes) (n int) {
+	for i := range c.Statuses {
+		if c.Statuses[i].SettledAt.Equal(c.Now) {
+			n++
 		}
 	}
+	return n
 }
 
 // refused counts a failure of one order that stood alone while the store was healthy: those alone are attempts.
@@ -141,7 +167,11 @@ func (w *Worker) bury(ctx context.Context, m *queue.Message, order *sluice.Order
 		Message: string(m.ID[:]), Body: m.Body[:min(len(m.Body), inventory.MaxLetterBytes)],
 		Order: order, Attempts: m.Attempts, Error: cause.Error(),
 	}
-	changes, err := w.patiently(ctx, func() (sluice.Changes, error) { return w.Store.Bury(ctx, letter) })
+	var changes sluice.Changes
+	err := w.outage.patiently(ctx, func() (err error) {
+		changes, err = w.Store.Bury(ctx, letter)
+		return err
+	})
 	if err != nil {
 		w.complain.Do(func() {
 			w.Logger.Error("a dead letter could not be kept; it comes again", "message", letter.Message, "error", err)

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,10 +8,8 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
-	jsonpatch "github.com/evanphx/json-patch/v5"
 	khttp "github.com/go-kratos/kratos/v2/transport/http"
 
 	"sluice"
@@ -20,10 +17,7 @@ import (
 	"sluice/inventory"
 )
 
-const (
-	maxBlockFor  = 10 * 366 * 24 * time.Hour
-	maxChangeLog = 1000 // bytes of one change that the log tells
-)
+const maxBlockFor = 10 * 366 * 24 * time.Hour
 
 // limits reads the present limits.
 func (w *Worker) limits(ctx context.Context) (sluice.Limits, error) {
@@ -49,11 +43,8 @@ func (w *Worker) changeLimits(ctx context.Context, change func(*sluice.Limits) (
 		return sluice.Limits{}, err
 	}
 	w.metrics.limited(l)
-	if len(what) > maxChangeLog {
-		what = strings.ToValidUTF8(what[:maxChangeLog], "") + " …"
-	}
 	who := callerOf(ctx)
-	w.Logger.Info("limits changed", "operator", who.operator, "remote", who.remote, "version", l.Version, "change", what)
+	w.Logger.Info("limits changed", "operator", who.operator, "remote", who.remote, "version", l.Version, "change", shortened(what))
 	return l, nil
 }
 
@@ -115,33 +106,15 @@ func checkPatch(patch map[string]json.RawMessage) error {
 	return nil
 }
 
-// mergeLimits applies a patch, and answers as a patch what it changed.
+// mergeLimits applies a patch to all but the blocks, and answers as a patch what it changed.
 func mergeLimits(l *sluice.Limits, patch []byte) (difference string, err error) {
-	before, err := json.Marshal(withoutBlocks(*l))
-	if err != nil {
-		return "", fmt.Errorf("write the limits: %w", err)
+	patched := withoutBlocks(*l)
+	if difference, err = merge(&patched, patch, wantPatch); err != nil {
+		return "", err
 	}
-	merged, err := jsonpatch.MergePatch(before, patch)
-	if err != nil {
-		return "", sluice.Refuse(sluice.BadRequest, "the patch can't be applied: %v; %s", err, wantPatch)
-	}
-	after := sluice.Limits{}
-	d := json.NewDecoder(bytes.NewReader(merged))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&after); err != nil {
-		return "", sluice.Refuse(sluice.BadRequest, "the limits can't be read: %v; %s", err, wantPatch)
-	}
-	merged, err = json.Marshal(after)
-	if err != nil {
-		return "", fmt.Errorf("write the limits: %w", err)
-	}
-	changed, err := jsonpatch.CreateMergePatch(before, merged)
-	if err != nil {
-		return "", fmt.Errorf("compare the limits: %w", err)
-	}
-	after.Blocks = l.Blocks
-	*l = after
-	return string(changed), nil
+	patched.Blocks = l.Blocks
+	*l = patched
+	return difference, nil
 }
 
 func withoutBlocks(l sluice.Limits) sluice.Limits {

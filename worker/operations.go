@@ -63,6 +63,8 @@ func (w *Worker) routes(srv *khttp.Server) {
 	r.PATCH(api.PathLimits, handle(http.StatusOK, w.patchLimits))
 	r.POST(api.PathBlocks, handle(http.StatusOK, w.addBlock))
 	r.DELETE(api.PathBlocks, handle(http.StatusOK, w.liftBlock))
+	r.GET(api.PathPools, handle(http.StatusOK, w.getPools))
+	r.PATCH(api.PathPools, handle(http.StatusOK, w.patchPools))
 	r.POST(api.PathFacts, handle(http.StatusOK, w.facts))
 	r.POST(api.PathStatuses, handle(http.StatusOK, w.statuses))
 	r.GET(api.PathDocument, document(api.OperationsDocument))

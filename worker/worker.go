@@ -15,7 +15,6 @@ import (
 	"github.com/go-kratos/kratos/v2/transport"
 	khttp "github.com/go-kratos/kratos/v2/transport/http"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/ratelimit"
 	"golang.org/x/time/rate"
 
 	"sluice"
@@ -25,10 +24,9 @@ import (
 
 // Config is what an operator decides about a worker.
 type Config struct {
-	NSQD        string     // TCP address
-	NSQDHTTP    string     // HTTP address; empty: not known
-	DrainRate   int        // orders a second to settle; 0: as fast as the store
-	Batch       int        // most orders in one transaction
+	NSQD        string // TCP address
+	NSQDHTTP    string // HTTP address; empty: not known
+	Pools       []PoolConfig
 	MaxAttempts int        // isolated failures of one order before it is a dead letter
 	Operators   []Operator // whose tokens operators and doors must present; none: nobody is asked
 
@@ -39,7 +37,7 @@ type Config struct {
 
 // DefaultConfig holds the defaults.
 func DefaultConfig() Config {
-	return Config{Batch: 256, MaxAttempts: 5, EventBacklog: 1_000_000, EventRetention: 24 * time.Hour}
+	return Config{Pools: []PoolConfig{DefaultPool()}, MaxAttempts: 5, EventBacklog: 1_000_000, EventRetention: 24 * time.Hour}
 }
 
 // Parts are what a worker is made of. All are required.
@@ -56,12 +54,11 @@ type Parts struct {
 type Worker struct {
 	Parts
 	cfg      Config
-	set      sluice.Pace
-	pace     ratelimit.Limiter
+	pools    []*pool // fixed
+	outage   *outage
 	failures failures
 	doors    doors
 	complain rate.Sometimes // keeps what every message may meet from filling the log
-	consumer *queue.Consumer
 	outcomes *queue.Publisher
 	http     *khttp.Server
 	metrics  *metrics
@@ -69,6 +66,10 @@ type Worker struct {
 
 	sweeping sync.WaitGroup
 	cancel   context.CancelCauseFunc
+
+	poolsMu    sync.Mutex
+	poolsSet   sluice.Pools // as the pools took it over
+	poolsHeard bool
 }
 
 var (
@@ -78,21 +79,12 @@ var (
 
 // New makes a worker. It does nothing before Start.
 func New(cfg Config, parts Parts) (*Worker, error) {
-	w := &Worker{Parts: parts, cfg: cfg, pace: ratelimit.NewUnlimited(), metrics: newMetrics(parts.Registry)}
+	w := &Worker{Parts: parts, cfg: cfg}
+	w.metrics = newMetrics(parts.Registry, w)
 	w.complain = rate.Sometimes{First: 10, Interval: time.Second}
-	batch := cfg.Batch
-	if cfg.DrainRate > 0 {
-		w.pace = ratelimit.New(cfg.DrainRate)
-		batch = min(batch, max(1, cfg.DrainRate/10)) // a batch waits for its pace: a tenth of a second at most
-	}
-	w.set = sluice.Pace{DrainRate: float64(cfg.DrainRate), Batch: batch}
-	var err error
-	w.consumer, err = queue.NewConsumer(queue.ConsumerConfig{
-		Addr: cfg.NSQD, Topic: queue.TopicOrders, Channel: queue.ChannelSettle,
-		MaxInFlight: 2 * batch, MaxBatch: batch, MsgTimeout: messageTimeout, Handle: w.settle, Logger: parts.Logger,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("consumer of orders: %w", err)
+	w.outage = newOutage(parts.Store.Ping, w.storeTurned, parts.Logger)
+	if err := newPools(w); err != nil {
+		return nil, err
 	}
 	w.relay = newRelay(relayConfig{
 		nsqd: cfg.NSQD, nsqdHTTP: cfg.NSQDHTTP, channels: cfg.EventChannels, backlog: int64(cfg.EventBacklog),
@@ -118,7 +110,11 @@ func (w *Worker) Start(ctx context.Context) error {
 	}
 	// Kratos' context ends before it calls Stop; what is in flight must not be cut then.
 	ctx, w.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	w.consumer.Start(ctx)
+	for _, p := range w.pools {
+		p.consumer.Start(ctx)
+	}
+	w.sweeping.Go(func() { w.outage.run(ctx) })
+	w.sweeping.Go(func() { w.watchPools(ctx) })
 	w.sweeping.Go(func() { w.sweep(ctx) })
 	w.relay.start(ctx)
 	return w.http.Start(ctx)
@@ -130,7 +126,7 @@ var errStopped = errors.New("the worker is stopping")
 // Stop ends the drain first, so that what is in flight is settled and told, then the API, the relay and the sweeper. It returns
 // with ctx at the latest.
 func (w *Worker) Stop(ctx context.Context) error {
-	err := w.consumer.Stop(ctx)
+	err := w.stopPools(ctx)
 	err = errors.Join(err, w.http.Stop(ctx))
 	w.relay.stop()
 	if w.cancel != nil {

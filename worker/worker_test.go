@@ -350,7 +350,7 @@ func TestWorker_AnOutageIsNoAttempt(t *testing.T) {
 }
 
 func TestWorker_PaceHoldsTheDrainRate(t *testing.T) {
-	s := newShop(t, func(c *Config) { c.DrainRate = 200 })
+	s := newShop(t, func(c *Config) { c.Pools[0].Rate = 200 })
 	s.open(`{"id":"demo","stock":1000,"payment_window":"0s"}`)
 	began := time.Now()
 	for n := range 200 {

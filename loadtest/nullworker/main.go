@@ -34,7 +34,7 @@ func main() {
 func run(ctx context.Context) error {
 	cfg := worker.DefaultConfig()
 	flag.StringVar(&cfg.NSQD, "nsqd", "127.0.0.1:4150", "nsqd's TCP address")
-	flag.IntVar(&cfg.Batch, "batch", cfg.Batch, "most orders in one transaction")
+	flag.IntVar(&cfg.Pools[0].Batch, "batch", cfg.Pools[0].Batch, "most orders in one transaction")
 	admin := flag.String("admin", "127.0.0.1:8081", "address of the operations API")
 	keyFile := flag.String("id-key", "", "file with the key of order ids")
 	flag.Parse()
