@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 
 	"sluice"
 	"sluice/api"
+	"sluice/internal/pgcluster"
 	"sluice/inventory"
 	"sluice/inventory/sqlite"
 	"sluice/queue"
@@ -29,7 +32,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// The first signal.Notify of a process, Kratos' here, starts a goroutine that stays.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("os/signal.signal_recv"), goleak.IgnoreTopFunction("os/signal.loop"))
+	os.Exit(pgcluster.Main(m, goleak.IgnoreTopFunction("os/signal.signal_recv"), goleak.IgnoreTopFunction("os/signal.loop")))
 }
 
 // troubled is a store that can be made to fail.
@@ -42,6 +45,8 @@ type troubled struct {
 	slow     chan struct{} // Reserve waits for it, where it is not nil
 	noLimits bool          // the limits can't be read
 	ill      error         // what Sales and Ping answer, where it is not nil
+	pause    time.Duration // before Reserve
+	pings    atomic.Int64
 }
 
 func (s *troubled) Limits(ctx context.Context) (sluice.Limits, error) {
@@ -58,8 +63,9 @@ func (s *troubled) Reserve(ctx context.Context, batch []sluice.Order) (sluice.Ch
 	s.mu.Lock()
 	down, poisoned := s.down, s.poisoned
 	s.reserves = append(s.reserves, batch)
-	slow := s.slow
+	slow, pause := s.slow, s.pause
 	s.mu.Unlock()
+	time.Sleep(pause)
 	if slow != nil {
 		select {
 		case <-slow:
@@ -285,11 +291,7 @@ func TestWorker_WaitsForAStoreThatIsDownAndLosesNothing(t *testing.T) {
 		users = append(users, fmt.Sprintf("u%d", n))
 	}
 	s.place(users...)
-	s.eventually("the store was asked in vain", func() bool {
-		s.store.mu.Lock()
-		defer s.store.mu.Unlock()
-		return len(s.store.reserves) >= 3
-	})
+	s.eventually("the store was asked in vain", func() bool { return s.store.pings.Load() >= 3 })
 	s.store.set(func(s *troubled) { s.down = false })
 	for _, u := range users {
 		s.settled(u, sluice.Paid)

@@ -25,8 +25,8 @@ var (
 )
 
 // Main runs a package's tests, stops the cluster that they shared and looks for goroutines that they left. A package
-// that calls Database has `func TestMain(m *testing.M) { os.Exit(pgcluster.Main(m)) }`.
-func Main(m *testing.M) int {
+// that calls Database has `func TestMain(m *testing.M) { os.Exit(pgcluster.Main(m)) }`. leaks may name goroutines that stay.
+func Main(m *testing.M, leaks ...goleak.Option) int {
 	code := m.Run()
 	if err := stopShared(); err != nil {
 		fmt.Fprintln(os.Stderr, "pgcluster:", err)
@@ -35,7 +35,7 @@ func Main(m *testing.M) int {
 	if code != 0 {
 		return code
 	}
-	if err := goleak.Find(); err != nil {
+	if err := goleak.Find(leaks...); err != nil {
 		fmt.Fprintln(os.Stderr, "pgcluster: goroutines were left behind:", err)
 		return 1
 	}

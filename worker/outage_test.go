@@ -1,0 +1,171 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice/inventory"
+)
+
+var errGone = fmt.Errorf("connect: %w", inventory.ErrUnavailable)
+
+// away is a store that is away until it is told to be back, and knows when it was asked.
+type away struct {
+	outage *outage
+	mu     sync.Mutex
+	err    error // what calls and pings are answered
+	calls  []time.Time
+	pings  []time.Time
+	turns  []string
+}
+
+// newAway runs an outage until the bubble's test ends.
+func newAway(t *testing.T) *away {
+	t.Helper()
+	a := &away{err: errGone}
+	a.outage = newOutage(func(context.Context) error { return a.ask(&a.pings) }, func(away, long bool) {
+		a.turns = append(a.turns, fmt.Sprintf("away=%t long=%t", away, long))
+	}, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { a.outage.run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return a
+}
+
+func (a *away) ask(times *[]time.Time) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	*times = append(*times, time.Now())
+	return a.err
+}
+
+func (a *away) answer(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.err = err
+}
+
+func (a *away) call(ctx context.Context) error {
+	return a.outage.patiently(ctx, func() error {
+		time.Sleep(time.Millisecond)
+		return a.ask(&a.calls)
+	})
+}
+
+func TestOutage_ProbesOneAtATimeEverMoreSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAway(t)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { _ = a.call(t.Context()) })
+		}
+		time.Sleep(6 * time.Second)
+		a.mu.Lock()
+		pings, calls := a.pings, len(a.calls)
+		a.mu.Unlock()
+		if calls > 20 || len(pings) < 5 || len(pings) > 9 {
+			t.Errorf("in 6 s %d pings, and %d calls of the 20 that were on their way", len(pings), calls)
+		}
+		if last := pings[len(pings)-1].Sub(pings[len(pings)-2]); last < time.Second || last > 2*time.Second {
+			t.Errorf("the last two pings are %v apart, want 1 s to 2 s", last)
+		}
+		wg.Wait()
+	})
+}
+
+func TestOutage_OneGoesFirstAndTheOthersDoNotFollowAsAHerd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAway(t)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if err := a.call(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(2 * time.Second)
+		a.mu.Lock()
+		a.calls, a.err = nil, nil
+		a.mu.Unlock()
+		wg.Wait()
+		first, second := a.calls[0], a.calls[1]
+		last := a.calls[len(a.calls)-1]
+		if len(a.calls) != 20 || !second.After(first) || last.Sub(second) < storeBackoff/2 || last.Sub(first) > 2*storeBackoff {
+			t.Errorf("%d calls, the first two %v apart, all of them within %v", len(a.calls), second.Sub(first), last.Sub(first))
+		}
+		if got := fmt.Sprint(a.turns); got != "[away=true long=false away=false long=true]" {
+			t.Errorf("turns: %s", got)
+		}
+	})
+}
+
+// A store that answers pings but settles nothing is away, and is not asked faster for its answers.
+func TestOutage_APingAloneDoesNotBringItBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAway(t)
+		a.outage.ping = func(context.Context) error { return nil }
+		began := time.Now()
+		err := a.call(t.Context())
+		if d := time.Since(began); !errors.Is(err, inventory.ErrUnavailable) || d < storePatience || d > storePatience+time.Millisecond {
+			t.Errorf("%v after %v, want patience of %v", err, d, storePatience)
+		}
+		if n := len(a.calls); n < 6 || n > 12 || len(a.turns) != 1 {
+			t.Errorf("%d calls in %v, turns %v", n, storePatience, a.turns)
+		}
+		time.Sleep(10 * time.Second) // nobody waits now: a ping is all there is to go by
+		if a.outage.away() {
+			t.Error("it answers pings, nobody waits, and it is away")
+		}
+	})
+}
+
+func TestOutage_AShortOneIsNoLongOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAway(t)
+		go func() {
+			time.Sleep(10 * time.Millisecond)
+			a.answer(nil)
+		}()
+		if err := a.call(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if got := fmt.Sprint(a.turns); got != "[away=true long=false away=false long=false]" {
+			t.Errorf("turns: %s", got)
+		}
+	})
+}
+
+func TestOutage_ABadOrderIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAway(t)
+		bad := errors.New("invalid byte sequence")
+		a.answer(bad)
+		if err := a.call(t.Context()); !errors.Is(err, bad) || len(a.turns) > 0 || len(a.calls) != 1 {
+			t.Errorf("%v, turns %v, %d calls", err, a.turns, len(a.calls))
+		}
+	})
+}
+
+func TestOutage_NobodyWaitsOnceTheWorkerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAway(t)
+		began := time.Now()
+		go func() {
+			time.Sleep(time.Second)
+			a.outage.stop()
+			a.outage.stop()
+		}()
+		if err := a.call(t.Context()); !errors.Is(err, inventory.ErrUnavailable) || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
