@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"os"
@@ -56,7 +57,11 @@ type Config struct {
 	TLSKey          string        // PEM file of their key
 	MaxWait         time.Duration // longest wait to admit for; 0: any
 	DrainRate       int           // orders a second; 0: no limit
+	DrainWorkers    int           // most transactions at a time
 	Batch           int           // most orders in one transaction
+	Flush           time.Duration // longest wait for a batch to fill
+	Window          int           // most orders in hand; 0: what the workers can use
+	Pools           []Pool        // further pools, beside the one that the settings above make
 	DiskFloor       int           // MiB of free disk below which a door stops admitting
 	Demo            bool          // create the sale "demo"
 	LogFormat       string        // "text" or "json"
@@ -149,13 +154,30 @@ func textOf(value any, many bool) (string, error) {
 	}
 	entries := make([]string, len(list))
 	for i, entry := range list {
-		text, err := cast.ToStringE(entry)
+		text, err := textOfEntry(entry)
 		if err != nil {
 			return fmt.Sprint(value), errors.New("want a list of single values")
 		}
 		entries[i] = text
 	}
 	return strings.Join(entries, ","), nil
+}
+
+// textOfEntry is one entry of a list; one that is a map is written name=value name=value.
+func textOfEntry(entry any) (string, error) {
+	fields, ok := entry.(map[string]any)
+	if !ok {
+		return cast.ToStringE(entry)
+	}
+	texts := make([]string, 0, len(fields))
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		text, err := cast.ToStringE(fields[name])
+		if err != nil {
+			return "", err
+		}
+		texts = append(texts, name+"="+text)
+	}
+	return strings.Join(texts, " "), nil
 }
 
 // readFile reads the configuration file, if one is named or lies at its place.

@@ -29,10 +29,11 @@ const (
 	kindList     kind = "list" // separated by commas; in the file, a list too
 	kindPath     kind = "path"
 	kindURL      kind = "url"
+	kindPools    kind = "pools" // in the file, a list of maps
 )
 
 // many reports whether a value may be a list.
-func (k kind) many() bool { return k == kindNetworks || k == kindList }
+func (k kind) many() bool { return k == kindNetworks || k == kindList || k == kindPools }
 
 // setting is one key: its default, its meaning, and how its text becomes a field of Config.
 type setting struct {
@@ -79,8 +80,12 @@ var settings = []setting{
 	{"tls-cert", kindFile, "", "PEM file with a door's certificate chain, read again when it changes; empty: no TLS", optional(func(c *Config) *string { return &c.TLSCert })},
 	{"tls-key", kindFile, "", "PEM file with the certificate's key", optional(func(c *Config) *string { return &c.TLSKey })},
 	{"max-wait", kindDuration, "30s", "longest wait in the queue to admit for; 0s: any", duration(0, time.Hour, func(c *Config) *time.Duration { return &c.MaxWait })},
-	{"drain-rate", kindNumber, "0", "orders a second to settle; 0: as fast as the store", number(0, 1_000_000, func(c *Config) *int { return &c.DrainRate })},
-	{"batch", kindNumber, "256", "most orders in one transaction", number(1, 1000, func(c *Config) *int { return &c.Batch })},
+	{"drain-rate", kindNumber, "0", "orders a second to settle; 0: as fast as the store", setDrainRate},
+	{"batch", kindNumber, "256", "most orders in one transaction", setBatch},
+	{"drain-workers", kindNumber, "2", "most transactions of a worker at a time", setDrainWorkers},
+	{"flush", kindDuration, "2ms", "longest wait for a batch to fill; 0s: none", setFlush},
+	{"window", kindNumber, "0", "most orders that a worker has in hand at once; 0: two batches for each of its transactions", setWindow},
+	{"pools", kindPools, "", "further pools between commas, such as \"vip topic=orders-vip rate=500\"; also channel, workers, batch, flush and window", setPools}, // after those whose values are its defaults
 	{"events-channels", kindList, "", "channels of the topic events that are made before the first event, one for each service that listens, such as points,coupons", setChannels},
 	{"events-backlog", kindNumber, "1000000", "most events that one of these channels may hold; beyond, they wait in the store", number(1000, 100_000_000, func(c *Config) *int { return &c.EventsBacklog })},
 	{"events-retention", kindDuration, "24h", "how long events are kept for those who missed them; all of them are sent again when nsqd has restarted", duration(time.Minute, 30*24*time.Hour, func(c *Config) *time.Duration { return &c.EventsRetention })},

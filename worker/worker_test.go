@@ -153,6 +153,9 @@ func newShop(t *testing.T, change func(*Config)) *shop {
 		}
 	})
 	s.eventually("the API answers", func() bool { return s.get("/livez") == 200 })
+	for _, p := range w.pools { // an nsqd that is told to stop while somebody subscribes leaves that topic behind
+		s.eventually("every pool is connected", p.consumer.Connected)
+	}
 	return s
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,10 +19,7 @@ import (
 func upCommand() *cobra.Command {
 	return serviceCommand("up", "Run everything in one process, on embedded parts",
 		"  sluice up --demo\n  sluice up --store postgres://shop@127.0.0.1/shop --bound 20000 --drain-rate 2000",
-		append([]string{
-			"listen", "admin", "data", "store", "bound", "drain-rate", "batch", "id-key", "admin-token-file", "id", "demo",
-			"events-channels", "events-backlog", "events-retention",
-		}, doorKeys...),
+		slices.Concat([]string{"listen", "admin", "data", "store", "bound", "id-key", "admin-token-file", "id", "demo"}, workerKeys, doorKeys),
 		up)
 }
 

@@ -21,13 +21,15 @@ import (
 	"sluice/worker"
 )
 
+// workerKeys are the settings of the worker's own work, wherever it runs.
+var workerKeys = []string{
+	"drain-rate", "drain-workers", "batch", "flush", "window", "pools", "events-channels", "events-backlog", "events-retention",
+}
+
 func workerCommand() *cobra.Command {
 	return serviceCommand("worker", "Settle orders, and serve the operations API",
 		"  sluice worker --nsqd 127.0.0.1:4150 --store postgres://shop@127.0.0.1/shop --id-key id.key",
-		[]string{
-			"nsqd", "nsqd-http", "admin", "store", "data", "id-key", "admin-token-file", "drain-rate", "batch",
-			"events-channels", "events-backlog", "events-retention",
-		},
+		append([]string{"nsqd", "nsqd-http", "admin", "store", "data", "id-key", "admin-token-file"}, workerKeys...),
 		func(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			if err := needIDKey(cfg); err != nil {
 				return err
@@ -97,7 +99,7 @@ func workerPart(cfg config.Config, nsqd, nsqdHTTP string, l net.Listener, regist
 			return err
 		}
 		wc := worker.DefaultConfig()
-		wc.NSQD, wc.NSQDHTTP, wc.DrainRate, wc.Batch, wc.Operators = nsqd, nsqdHTTP, cfg.DrainRate, cfg.Batch, operators
+		wc.NSQD, wc.NSQDHTTP, wc.Operators, wc.Pools = nsqd, nsqdHTTP, operators, poolConfigs(cfg)
 		wc.EventChannels, wc.EventBacklog, wc.EventRetention = cfg.EventsChannels, cfg.EventsBacklog, cfg.EventsRetention
 		w, err := worker.New(wc, worker.Parts{Store: store, Keys: keys, Listener: l, Logger: log, Registry: registry})
 		if err != nil {
