@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -30,6 +31,8 @@ func newAway(t *testing.T) *away {
 	t.Helper()
 	a := &away{err: errGone}
 	a.outage = newOutage(func(context.Context) error { return a.ask(&a.pings) }, func(away, long bool) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		a.turns = append(a.turns, fmt.Sprintf("away=%t long=%t", away, long))
 	}, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -44,6 +47,13 @@ func (a *away) ask(times *[]time.Time) error {
 	defer a.mu.Unlock()
 	*times = append(*times, time.Now())
 	return a.err
+}
+
+// seen answers what happened so far.
+func (a *away) seen() (calls, pings []time.Time, turns string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.calls), slices.Clone(a.pings), fmt.Sprint(a.turns)
 }
 
 func (a *away) answer(err error) {
@@ -67,11 +77,9 @@ func TestOutage_ProbesOneAtATimeEverMoreSeldom(t *testing.T) {
 			wg.Go(func() { _ = a.call(t.Context()) })
 		}
 		time.Sleep(6 * time.Second)
-		a.mu.Lock()
-		pings, calls := a.pings, len(a.calls)
-		a.mu.Unlock()
-		if calls > 20 || len(pings) < 5 || len(pings) > 9 {
-			t.Errorf("in 6 s %d pings, and %d calls of the 20 that were on their way", len(pings), calls)
+		calls, pings, _ := a.seen()
+		if len(calls) > 20 || len(pings) < 5 || len(pings) > 9 {
+			t.Errorf("in 6 s %d pings, and %d calls of the 20 that were on their way", len(pings), len(calls))
 		}
 		if last := pings[len(pings)-1].Sub(pings[len(pings)-2]); last < time.Second || last > 2*time.Second {
 			t.Errorf("the last two pings are %v apart, want 1 s to 2 s", last)
@@ -96,13 +104,14 @@ func TestOutage_OneGoesFirstAndTheOthersDoNotFollowAsAHerd(t *testing.T) {
 		a.calls, a.err = nil, nil
 		a.mu.Unlock()
 		wg.Wait()
-		first, second := a.calls[0], a.calls[1]
-		last := a.calls[len(a.calls)-1]
-		if len(a.calls) != 20 || !second.After(first) || last.Sub(second) < storeBackoff/2 || last.Sub(first) > 2*storeBackoff {
-			t.Errorf("%d calls, the first two %v apart, all of them within %v", len(a.calls), second.Sub(first), last.Sub(first))
+		synctest.Wait()
+		calls, _, turns := a.seen()
+		first, second, last := calls[0], calls[1], calls[len(calls)-1]
+		if len(calls) != 20 || !second.After(first) || last.Sub(second) < storeBackoff/2 || last.Sub(first) > 2*storeBackoff {
+			t.Errorf("%d calls, the first two %v apart, all of them within %v", len(calls), second.Sub(first), last.Sub(first))
 		}
-		if got := fmt.Sprint(a.turns); got != "[away=true long=false away=false long=true]" {
-			t.Errorf("turns: %s", got)
+		if turns != "[away=true long=false away=false long=true]" {
+			t.Errorf("turns: %s", turns)
 		}
 	})
 }
@@ -111,14 +120,14 @@ func TestOutage_OneGoesFirstAndTheOthersDoNotFollowAsAHerd(t *testing.T) {
 func TestOutage_APingAloneDoesNotBringItBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAway(t)
-		a.outage.ping = func(context.Context) error { return nil }
+		a.outage.ping = func(context.Context) error { return nil } // before anybody probes
 		began := time.Now()
 		err := a.call(t.Context())
 		if d := time.Since(began); !errors.Is(err, inventory.ErrUnavailable) || d < storePatience || d > storePatience+time.Millisecond {
 			t.Errorf("%v after %v, want patience of %v", err, d, storePatience)
 		}
-		if n := len(a.calls); n < 6 || n > 12 || len(a.turns) != 1 {
-			t.Errorf("%d calls in %v, turns %v", n, storePatience, a.turns)
+		if calls, _, turns := a.seen(); len(calls) < 6 || len(calls) > 12 || turns != "[away=true long=false]" {
+			t.Errorf("%d calls in %v, turns %s", len(calls), storePatience, turns)
 		}
 		time.Sleep(10 * time.Second) // nobody waits now: a ping is all there is to go by
 		if a.outage.away() {
@@ -138,8 +147,8 @@ func TestOutage_AShortOneIsNoLongOne(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if got := fmt.Sprint(a.turns); got != "[away=true long=false away=false long=false]" {
-			t.Errorf("turns: %s", got)
+		if _, _, turns := a.seen(); turns != "[away=true long=false away=false long=false]" {
+			t.Errorf("turns: %s", turns)
 		}
 	})
 }
@@ -149,8 +158,9 @@ func TestOutage_ABadOrderIsNone(t *testing.T) {
 		a := newAway(t)
 		bad := errors.New("invalid byte sequence")
 		a.answer(bad)
-		if err := a.call(t.Context()); !errors.Is(err, bad) || len(a.turns) > 0 || len(a.calls) != 1 {
-			t.Errorf("%v, turns %v, %d calls", err, a.turns, len(a.calls))
+		err := a.call(t.Context())
+		if calls, _, turns := a.seen(); !errors.Is(err, bad) || turns != "[]" || len(calls) != 1 {
+			t.Errorf("%v, turns %s, %d calls", err, turns, len(calls))
 		}
 	})
 }

@@ -144,6 +144,21 @@ func TestPools_ChangeTheirRateWithinASecond(t *testing.T) {
 	}
 }
 
+// nsqd gives up on what is in hand for too long, and would send it to somebody else as well.
+func TestPools_PutBackWhatTheirRateLeavesNoTimeFor(t *testing.T) {
+	s := newShop(t, func(c *Config) { c.Pools[0].Rate = 1000 })
+	s.open(`{"id":"demo","stock":10000,"payment_window":"0s"}`)
+	s.placeMany(0, 1000)
+	s.eventually("it drains", func() bool { return s.heard() > 100 })
+	s.setPool("settle", map[string]any{"rate": 1})
+	if p := s.pool("settle"); p.InHand < 20 {
+		t.Fatalf("too little is in hand to begin with: %+v", p)
+	}
+	s.eventually("little is in hand", func() bool { return s.pool("settle").InHand <= 3 })
+	s.setPool("settle", map[string]any{"rate": 0})
+	s.eventually("all are settled", func() bool { return s.heard() == 1000 })
+}
+
 func TestPools_PauseAndResume(t *testing.T) {
 	s := newShop(t, nil)
 	s.open(`{"id":"demo","stock":10000,"payment_window":"0s"}`)
