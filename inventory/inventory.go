@@ -85,6 +85,7 @@ type Store interface {
 	Outbox
 	Desk
 	PoolSettings
+	Deliveries
 
 	// Audit reads the ledger of all sales in one snapshot and compares every counter with the orders behind it (P8).
 	Audit(ctx context.Context) (sluice.Audit, error)

@@ -14,6 +14,7 @@ import (
 // store settles every order at once and keeps nothing of it but a count: an order that comes twice is counted twice.
 type store struct {
 	inventory.Unfinished
+	inventory.Deliveries // none: nobody asks for them here
 	mu    sync.Mutex
 	sales map[string]*sluice.Sale // made by CreateSale
 	paid  map[string]int64        // orders, by sale
