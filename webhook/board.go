@@ -281,20 +281,24 @@ func (b *board) keepLine(l *line) {
 	}
 }
 
-// expire gives up what has grown too old in an outage that is as old, so that nothing waits for an endpoint for ever.
+// expire gives up what has grown too old in an outage that is as old, so that nothing waits for an endpoint for ever: the first
+// of each line. What was behind them may fare better, and is tried for itself.
 func (b *board) expire(now time.Time) {
 	if b.since.IsZero() || now.Sub(b.since) < b.maxAge {
 		return
 	}
 	oldest := now.Add(-b.maxAge)
 	for _, l := range b.lines {
-		for !l.busy && len(l.items) > 0 && l.items[0].at.Before(oldest) {
-			if it := l.items[0]; it.lastErr == "" {
-				it.lastErr = b.lastErr
-			}
-			b.bury(l.items[0])
+		if l.busy || !l.items[0].at.Before(oldest) {
+			continue
 		}
+		if it := l.items[0]; it.lastErr == "" {
+			it.lastErr = b.lastErr
+		}
+		b.bury(l.items[0])
 		b.place(l)
+		b.open = false
+		clear(b.failing)
 	}
 }
 
