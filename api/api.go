@@ -16,6 +16,7 @@ const (
 	PathBlocks   = "/v1/blocks"
 	PathFacts    = "/v1/doors/facts"
 	PathStatuses = "/v1/doors/statuses"
+	PathWebhooks = "/v1/webhooks"
 )
 
 // ContentProblem is the media type of every error (RFC 9457).

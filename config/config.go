@@ -32,6 +32,7 @@ type Config struct {
 	ID              string // a door's name
 	IDKey           string // file with the key of order ids
 	TokenFile       string // file with the operations API's bearer token
+	WebhooksFile    string // file with the endpoints that events are posted to; empty: none
 	Bound           int    // most outstanding orders of a door
 	Identity        string // how a buyer is known: "open", "header" or "ticket"
 	TrustAnyBuyer   bool   // listen beyond loopback with an open identity

@@ -58,6 +58,7 @@ var settings = []setting{
 	{"id", kindName, "door-1", "this door's name; no two doors share one", required(func(c *Config) *string { return &c.ID })},
 	{"id-key", kindFile, "", "file with the key of order ids, that all doors and workers share; only up makes one itself, in its data folder", optional(func(c *Config) *string { return &c.IDKey })},
 	{"admin-token-file", kindFile, "", "file with the bearer token of the operations API, or with one NAME TOKEN a line, of which sluice itself shows the first; needed beyond loopback", optional(func(c *Config) *string { return &c.TokenFile })},
+	{"webhooks-file", kindFile, "", "file with the endpoints that events are posted to, a list in YAML or JSON; empty: none", optional(func(c *Config) *string { return &c.WebhooksFile })},
 	{"ticket-key", kindFile, "", "file with the keys of buyers' tickets: PEM, a JWKS, or an HS256 secret", optional(func(c *Config) *string { return &c.TicketKey })},
 	{"ticket-issuer", kindName, "", "the issuer (iss) of tickets; empty: any", optional(func(c *Config) *string { return &c.TicketIssuer })},
 	{"ticket-audience", kindName, "", "the audience (aud) of tickets; empty: any", optional(func(c *Config) *string { return &c.TicketAudience })},

@@ -67,6 +67,7 @@ func (w *Worker) routes(srv *khttp.Server) {
 	r.PATCH(api.PathPools, handle(http.StatusOK, w.patchPools))
 	r.POST(api.PathFacts, handle(http.StatusOK, w.facts))
 	r.POST(api.PathStatuses, handle(http.StatusOK, w.statuses))
+	w.webhookRoutes(r)
 	r.GET(api.PathDocument, document(api.OperationsDocument))
 	r.GET(api.PathDoorDocument, document(api.DoorDocument))
 	srv.Handle("/metrics", promhttp.HandlerFor(w.Registry, promhttp.HandlerOpts{}))

@@ -66,7 +66,7 @@ func root() *cobra.Command {
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(upCommand(), nsqdCommand(), workerCommand(), ingressCommand(), saleCommand(), ticketCommand(), auditCommand(),
-		limitsCommand(), poolsCommand(), blockCommand(), unblockCommand())
+		limitsCommand(), poolsCommand(), blockCommand(), unblockCommand(), webhookCommand())
 	return cmd
 }
 

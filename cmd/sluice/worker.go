@@ -24,6 +24,7 @@ import (
 // workerKeys are the settings of the worker's own work, wherever it runs.
 var workerKeys = []string{
 	"drain-rate", "drain-workers", "batch", "flush", "window", "pools", "events-channels", "events-backlog", "events-retention",
+	"webhooks-file",
 }
 
 func workerCommand() *cobra.Command {
@@ -90,6 +91,10 @@ func workerPart(cfg config.Config, nsqd, nsqdHTTP string, l net.Listener, regist
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
+		endpoints, err := loadWebhooks(cfg)
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
 		keys, err := loadIDKey(cfg)
 		if err != nil {
 			return errors.Join(err, l.Close())
@@ -105,7 +110,8 @@ func workerPart(cfg config.Config, nsqd, nsqdHTTP string, l net.Listener, regist
 		if err != nil {
 			return errors.Join(err, store.Close(), l.Close())
 		}
-		return errors.Join(runApp(ctx, w), store.Close())
+		err = withWebhooks(ctx, store, endpoints, log, registry, func() error { return runApp(ctx, w) })
+		return errors.Join(err, store.Close())
 	}}
 }
 
