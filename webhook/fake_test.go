@@ -279,16 +279,17 @@ func (r *receiver) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.at[e.Seq] = append(r.at[e.Seq], time.Now())
 	r.now++
 	r.top = max(r.top, r.now)
-	delay := r.delay
+	delay := time.Duration(0)
+	if r.delay != nil {
+		delay = r.delay()
+	}
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
 		r.now--
 		r.mu.Unlock()
 	}()
-	if delay != nil {
-		pause(req.Context(), delay())
-	}
+	pause(req.Context(), delay)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	status := 200

@@ -348,6 +348,10 @@ func TestRun_KeepsEveryOrdersOrderWhateverFails(t *testing.T) {
 				return 200
 			}
 			shop.set(answer)
+			slow := rand.New(rand.NewPCG(seed, 1))
+			shop.delay = func() time.Duration { // under the lock, too
+				return time.Duration(slow.IntN(400)) * time.Millisecond
+			}
 			e := testEndpoint(t, func(e *Endpoint) { e.MaxInFlight, e.MaxAge = width, 2*time.Hour })
 			p := launch(t, m, e, shop)
 			for n := range events {
