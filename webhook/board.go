@@ -167,8 +167,8 @@ func (b *board) place(l *line) {
 
 // next picks what is sent now; nil: nothing.
 func (b *board) next(now time.Time) *item {
-	at, any := b.nextAt()
-	if !any || now.Before(at) {
+	at, some := b.nextAt()
+	if !some || now.Before(at) {
 		return nil
 	}
 	l := heap.Pop(&b.queue).(*line)

@@ -186,10 +186,10 @@ func (r *runner) step(held context.Context, now time.Time) error {
 
 // wait returns when there is something to do.
 func (r *runner) wait(ctx, held context.Context) {
-	wake, any := r.board.nextAt()
+	wake, some := r.board.nextAt()
 	for _, d := range r.duties {
-		if !any || d.at.Before(wake) {
-			wake, any = d.at, true
+		if !some || d.at.Before(wake) {
+			wake, some = d.at, true
 		}
 	}
 	t := time.NewTimer(time.Until(wake))

@@ -15,6 +15,7 @@ import (
 type store struct {
 	inventory.Unfinished
 	inventory.Deliveries // none: nobody asks for them here
+
 	mu    sync.Mutex
 	sales map[string]*sluice.Sale // made by CreateSale
 	paid  map[string]int64        // orders, by sale
