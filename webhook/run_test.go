@@ -377,9 +377,9 @@ func TestRun_KeepsEveryOrdersOrderWhateverFails(t *testing.T) {
 					poisoned[seq] = true
 				}
 				down = outage && n > events/3 && n < events/2
-				wait := time.Duration(rng.IntN(300)) * time.Millisecond
+				wait, order := time.Duration(rng.IntN(300))*time.Millisecond, rng.IntN(orders)-1
 				shop.mu.Unlock()
-				m.emit(rng.IntN(orders)-1, sluice.EventHeld)
+				m.emit(order, sluice.EventHeld)
 				time.Sleep(wait)
 				if crashes > 0 && n%(events/crashes+1) == events/(crashes+1) {
 					p.kill()

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,10 +18,12 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// server is a receiver on a real socket, with the endpoint that leads to it.
-func server(t *testing.T, answer http.HandlerFunc, change ...string) (Endpoint, *httptest.Server) {
+// server starts a receiver on a real socket, and answers the endpoint that leads to it.
+func server(t *testing.T, answer http.HandlerFunc, change ...string) Endpoint {
 	t.Helper()
-	s := httptest.NewTLSServer(answer)
+	s := httptest.NewUnstartedServer(answer)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that trust nobody
+	s.StartTLS()
 	t.Cleanup(s.Close)
 	dir := t.TempDir()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
@@ -33,7 +36,7 @@ func server(t *testing.T, answer http.HandlerFunc, change ...string) (Endpoint, 
 	must(t, os.WriteFile(file, []byte(text), 0o600))
 	endpoints, err := Load(file)
 	must(t, err)
-	return endpoints[0], s
+	return endpoints[0]
 }
 
 func post(t *testing.T, e Endpoint) verdict {
@@ -51,7 +54,7 @@ func TestPost_IsVerifiedByTheStandardsLibrary(t *testing.T) {
 	const second = "whsec_c2Vjb25kc2VjcmV0c2Vjb25kc2VjcmV0" // while a receiver changes over, both sign
 	var header http.Header
 	var body []byte
-	e, _ := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	e := server(t, func(_ http.ResponseWriter, r *http.Request) {
 		header = r.Header
 		body, _ = io.ReadAll(r.Body)
 	})
@@ -101,7 +104,7 @@ func TestPost_JudgesAnswers(t *testing.T) {
 		{"torn", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, failed, "EOF"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e, _ := server(t, c.answer)
+			e := server(t, c.answer)
 			if v := post(t, e); v.outcome != c.want || !strings.Contains(v.err, c.err) || (c.err == "") != (v.err == "") || !utf8.ValidString(v.err) || strings.ContainsAny(v.err, "\x00\n") {
 				t.Errorf("got %+v, want %s %q", v, c.want, c.err)
 			}
@@ -115,7 +118,7 @@ func TestPost_JudgesAnswers(t *testing.T) {
 // An answer without end neither fills the memory nor holds the attempt up.
 func TestPost_CutsLongAnswers(t *testing.T) {
 	written := make(chan int, 1)
-	e, _ := server(t, func(w http.ResponseWriter, _ *http.Request) {
+	e := server(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(500)
 		n, chunk := 0, bytes.Repeat([]byte("x"), 64<<10)
 		for n < 1<<30 {
@@ -136,15 +139,14 @@ func TestPost_CutsLongAnswers(t *testing.T) {
 }
 
 func TestPost_TrustsNobodyElse(t *testing.T) {
-	e, s := server(t, func(http.ResponseWriter, *http.Request) { t.Error("a stranger was told") }, ", ca_file: ca.pem", "")
-	s.Config.ErrorLog = nil
+	e := server(t, func(http.ResponseWriter, *http.Request) { t.Error("a stranger was told") }, ", ca_file: ca.pem", "")
 	if v := post(t, e); v.outcome != failed || !strings.Contains(v.err, "certificate") {
 		t.Errorf("got %+v", v)
 	}
 }
 
 func TestPost_EndsWithItsContextWithoutBlame(t *testing.T) {
-	e, _ := server(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	e := server(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	s := newSender(e)
 	defer s.close()
 	ctx, cancel := contextWithin(t, 50*time.Millisecond)
@@ -156,7 +158,7 @@ func TestPost_EndsWithItsContextWithoutBlame(t *testing.T) {
 
 func TestPing_SaysWhetherItWasTaken(t *testing.T) {
 	status := 200
-	e, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
+	e := server(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		wh, _ := standardwebhooks.NewWebhook(testSecret)
 		if err := wh.Verify(body, r.Header); err != nil || !strings.Contains(string(body), `"type":"ping"`) {
