@@ -16,6 +16,7 @@ TESTJSON ?=
 WITH_POSTGRES = $(GO) run ./internal/withpostgres --
 TOOL = $(GO) tool -modfile=tools.mod
 GOLANGCI = $(GO) tool -modfile=lint.mod golangci-lint
+BUF = $(GO) tool -modfile=buf.mod buf
 
 .PHONY: help
 help: ## show this help
@@ -31,6 +32,15 @@ setup: ## download modules, and install PostgreSQL where it is missing (root on 
 .PHONY: build
 build: ## build bin/sluice
 	$(GO) build -o bin/sluice ./cmd/sluice
+
+# The annotations that the .proto files import come with Kratos.
+.PHONY: api
+api: ## generate the code of the operations API from api/v1/*.proto, and check their style
+	files=$$(mktemp -d); trap 'rm -rf "$$files"' EXIT; \
+	mkdir -p $$files/api/v1 && cp api/v1/*.proto $$files/api/v1/ && cp api/buf.yaml $$files/; \
+	cp -r "$$($(GO) list -m -f '{{.Dir}}' github.com/go-kratos/kratos/v2)/third_party/google" $$files/; \
+	$(BUF) lint $$files --path $$files/api; \
+	$(BUF) generate $$files --path $$files/api --template api/buf.gen.yaml
 
 .PHONY: run
 run: build ## run everything in one process with a demo sale; data in ./data

@@ -1,4 +1,5 @@
 // Package api holds the published contract of the operations API: its paths, bodies and a client. It decides nothing.
+// api/v1 has the same for gRPC, generated from v1/operations.proto by `make api`.
 package api
 
 import (
@@ -12,6 +13,9 @@ const (
 	PathSales    = "/v1/sales"
 	PathOrders   = "/v1/orders"
 	PathAudit    = "/v1/audit"
+	PathEvents   = "/v1/events"
+	PathRefunds  = "/v1/refunds"
+	PathLetters  = "/v1/deadletters"
 	PathLimits   = "/v1/limits"
 	PathBlocks   = "/v1/blocks"
 	PathFacts    = "/v1/doors/facts"
@@ -33,6 +37,9 @@ type Problem struct {
 	Detail string          `json:"detail,omitempty"`
 	Reason sluice.Refusal  `json:"reason"`
 	Order  *sluice.OrderID `json:"order,omitempty"`
+
+	// RetryAfterMS is the header Retry-After, where the answer has it, in milliseconds.
+	RetryAfterMS int64 `json:"retry_after_ms,omitempty"`
 }
 
 // ProblemOf describes a refusal.
@@ -86,6 +93,17 @@ type TopUp struct {
 // Pay is the body that pays an order.
 type Pay struct {
 	PaymentRef string `json:"payment_ref"`
+}
+
+// Extension is the body that extends the holds of a sale: none falls due earlier than For from now.
+type Extension struct {
+	For sluice.Duration `json:"for"`
+}
+
+// Extended answers it.
+type Extended struct {
+	Extended int64     `json:"extended"` // holds whose deadline was moved
+	Until    time.Time `json:"until"`
 }
 
 // EndedSalesKept is how long after its end a sale stays among the facts: buyers who come late hear that it has ended.

@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"sluice"
+	"sluice/inventory"
 )
 
 // Client talks to the operations API. Refusals come back as *sluice.Error; any other error means that nobody answered.
@@ -54,14 +57,134 @@ func (c *Client) TopUp(ctx context.Context, id string, units int64) (sale sluice
 	return sale, c.do(ctx, http.MethodPost, salePath(id)+"/topup", TopUp{units}, &sale)
 }
 
+// Sales reads a page of all sales, those after the one named after; limit 0: DefaultPage.
+func (c *Client) Sales(ctx context.Context, after string, limit int) (page Sales, err error) {
+	q := url.Values{}
+	set(q, "after", after)
+	set(q, "limit", limit)
+	return page, c.do(ctx, http.MethodGet, PathSales+"?"+q.Encode(), nil, &page)
+}
+
+// PatchSale changes a sale. What is nil stays.
+func (c *Client) PatchSale(ctx context.Context, id string, patch sluice.SalePatch) (sale sluice.Sale, err error) {
+	return sale, c.do(ctx, http.MethodPatch, salePath(id), patch, &sale)
+}
+
+// PauseSale stops a sale's admission for a while.
+func (c *Client) PauseSale(ctx context.Context, id string) (sale sluice.Sale, err error) {
+	return sale, c.do(ctx, http.MethodPost, salePath(id)+"/pause", nil, &sale)
+}
+
+// ResumeSale lets buyers in again.
+func (c *Client) ResumeSale(ctx context.Context, id string) (sale sluice.Sale, err error) {
+	return sale, c.do(ctx, http.MethodPost, salePath(id)+"/resume", nil, &sale)
+}
+
 // EndSale closes a sale's admission.
 func (c *Client) EndSale(ctx context.Context, id string) (sale sluice.Sale, err error) {
 	return sale, c.do(ctx, http.MethodPost, salePath(id)+"/end", nil, &sale)
 }
 
+// ExtendHolds sees to it that no hold of a sale falls due earlier than in d.
+func (c *Client) ExtendHolds(ctx context.Context, id string, d time.Duration) (answer Extended, err error) {
+	return answer, c.do(ctx, http.MethodPost, salePath(id)+"/extend-holds", Extension{sluice.Duration(d)}, &answer)
+}
+
+// Order reads an order's status. A genuine order that the store does not know is queued.
+func (c *Client) Order(ctx context.Context, id sluice.OrderID) (status sluice.Status, err error) {
+	return status, c.do(ctx, http.MethodGet, orderPath(id), nil, &status)
+}
+
+// TraceOrder reads all that is known of an order.
+func (c *Client) TraceOrder(ctx context.Context, id sluice.OrderID) (trace Trace, err error) {
+	return trace, c.do(ctx, http.MethodGet, orderPath(id)+"/trace", nil, &trace)
+}
+
+// PayOrder says that an order was paid. Idempotent by ref.
+func (c *Client) PayOrder(ctx context.Context, id sluice.OrderID, ref string) (status sluice.Status, err error) {
+	return status, c.do(ctx, http.MethodPost, orderPath(id)+"/pay", Pay{ref}, &status)
+}
+
+// CancelOrder gives a held order's units back.
+func (c *Client) CancelOrder(ctx context.Context, id sluice.OrderID) (status sluice.Status, err error) {
+	return status, c.do(ctx, http.MethodPost, orderPath(id)+"/cancel", nil, &status)
+}
+
+// Orders reads a page of settled orders.
+func (c *Client) Orders(ctx context.Context, query OrderQuery) (page Orders, err error) {
+	q := url.Values{}
+	set(q, "sale", query.Sale)
+	set(q, "user", query.User)
+	set(q, "state", string(query.State))
+	set(q, "after", query.After)
+	set(q, "limit", query.Limit)
+	return page, c.do(ctx, http.MethodGet, PathOrders+"?"+q.Encode(), nil, &page)
+}
+
+// AllOrders reads all pages from query on, and yields their orders. It ends with the first error.
+func (c *Client) AllOrders(ctx context.Context, query OrderQuery) iter.Seq2[Order, error] {
+	return func(yield func(Order, error) bool) {
+		for {
+			page, err := c.Orders(ctx, query)
+			if err != nil {
+				yield(Order{}, err)
+				return
+			}
+			for i := range page.Orders {
+				if !yield(page.Orders[i], nil) {
+					return
+				}
+			}
+			if query.After = page.Next; page.Next == "" {
+				return
+			}
+		}
+	}
+}
+
 // Audit reads the ledger.
 func (c *Client) Audit(ctx context.Context) (audit sluice.Audit, err error) {
 	return audit, c.do(ctx, http.MethodGet, PathAudit, nil, &audit)
+}
+
+// Events reads the events after the one numbered after. Where there are none it waits for one, up to wait; ctx must allow
+// for that.
+func (c *Client) Events(ctx context.Context, after int64, limit int, wait time.Duration) (events sluice.Events, err error) {
+	q := url.Values{}
+	set(q, "after", after)
+	set(q, "limit", limit)
+	set(q, "wait", wait)
+	return events, c.do(ctx, http.MethodGet, PathEvents+"?"+q.Encode(), nil, &events)
+}
+
+// Refunds reads a page of refunds due; all: those that were given as well.
+func (c *Client) Refunds(ctx context.Context, after int64, limit int, all bool) (page Refunds, err error) {
+	return page, c.do(ctx, http.MethodGet, PathRefunds+"?"+backlog(after, limit, all), nil, &page)
+}
+
+// GiveRefund notes that a refund was given.
+func (c *Client) GiveRefund(ctx context.Context, id int64) (refund inventory.Refund, err error) {
+	return refund, c.do(ctx, http.MethodPost, fmt.Sprintf("%s/%d/given", PathRefunds, id), nil, &refund)
+}
+
+// DeadLetters reads a page of dead letters, without their bodies; all: those that were replayed as well.
+func (c *Client) DeadLetters(ctx context.Context, after int64, limit int, all bool) (page DeadLetters, err error) {
+	return page, c.do(ctx, http.MethodGet, PathLetters+"?"+backlog(after, limit, all), nil, &page)
+}
+
+// DeadLetter reads one dead letter by the queue's id of it.
+func (c *Client) DeadLetter(ctx context.Context, message string) (letter DeadLetter, err error) {
+	return letter, c.do(ctx, http.MethodGet, letterPath(message), nil, &letter)
+}
+
+// ReplayDeadLetter settles the order of a dead letter after all, under a new id.
+func (c *Client) ReplayDeadLetter(ctx context.Context, message string) (status sluice.Status, err error) {
+	return status, c.do(ctx, http.MethodPost, letterPath(message)+"/replay", nil, &status)
+}
+
+// DropDeadLetter forgets a dead letter. Its order stays failed.
+func (c *Client) DropDeadLetter(ctx context.Context, message string) error {
+	return c.do(ctx, http.MethodDelete, letterPath(message), nil, &struct{}{})
 }
 
 // Limits reads what operators set.
@@ -94,11 +217,8 @@ func (c *Client) AddBlock(ctx context.Context, n NewBlock) (change BlockChange, 
 // LiftBlock lifts the block of a user or of a network; the other one is empty.
 func (c *Client) LiftBlock(ctx context.Context, user, network string) (change BlockChange, err error) {
 	q := url.Values{}
-	for name, value := range map[string]string{"user": user, "network": network} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
+	set(q, "user", user)
+	set(q, "network", network)
 	return change, c.do(ctx, http.MethodDelete, PathBlocks+"?"+q.Encode(), nil, &change)
 }
 
@@ -113,7 +233,25 @@ func (c *Client) Statuses(ctx context.Context, ids []sluice.OrderID) (changes sl
 	return changes, c.do(ctx, http.MethodPost, PathStatuses, Statuses{ids}, &changes)
 }
 
-func salePath(id string) string { return PathSales + "/" + url.PathEscape(id) }
+func salePath(id string) string          { return PathSales + "/" + url.PathEscape(id) }
+func orderPath(id sluice.OrderID) string { return PathOrders + "/" + id.String() }
+func letterPath(message string) string   { return PathLetters + "/" + url.PathEscape(message) }
+
+// backlog is the query of a page of what waits for an operator.
+func backlog(after int64, limit int, all bool) string {
+	q := url.Values{}
+	set(q, "after", after)
+	set(q, "limit", limit)
+	set(q, "all", all)
+	return q.Encode()
+}
+
+// set puts a parameter into a query, unless it is its default.
+func set[T comparable](q url.Values, name string, value T) {
+	if value != *new(T) {
+		q.Set(name, fmt.Sprint(value))
+	}
+}
 
 func (c *Client) do(ctx context.Context, method, path string, body, answer any) (err error) {
 	req, err := c.request(ctx, method, path, body)

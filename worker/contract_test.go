@@ -45,7 +45,7 @@ func TestContract_IsWhatTheWorkerServes(t *testing.T) {
 	documented := contract.Operations(t).Calls()
 	w := &Worker{Parts: Parts{Registry: prometheus.NewRegistry()}}
 	srv := khttp.NewServer()
-	w.routes(srv)
+	must(t, w.routes(srv, nil))
 	var served []contract.Call
 	must(t, srv.WalkRoute(func(r khttp.RouteInfo) error {
 		served = append(served, contract.Call{Method: r.Method, Path: r.Path})
@@ -140,7 +140,7 @@ func (s *troubled) illness() error {
 // Every call of the document refuses as documented, whatever the reason lies in.
 func TestContract_OfRefusalsOfEveryCall(t *testing.T) {
 	s := newShop(t, nil)
-	fill := strings.NewReplacer("{name}", "points", "{seq}", "1", "/sales/{id}", "/sales/demo", "/orders/{id}", "/orders/"+s.order("a").ID.String())
+	fill := strings.NewReplacer("{name}", "points", "{seq}", "1", "/sales/{id}", "/sales/demo", "/orders/{id}", "/orders/"+s.order("a").ID.String(), "/refunds/{id}", "/refunds/1", "{message}", "0a1b2c3d4e5f6071")
 	for _, c := range contract.Operations(t).Calls() {
 		path := fill.Replace(c.Path)
 		open := path == "/livez" || path == "/readyz"
@@ -191,7 +191,7 @@ func TestContract_OfAWorkerThatWaits(t *testing.T) {
 	stop := ServeWaiting(l, slog.New(slog.DiscardHandler))
 	defer stop()
 	s := &shop{t: t, url: "http://" + l.Addr().String()}
-	fill := strings.NewReplacer("{id}", "x", "{name}", "x", "{seq}", "1")
+	fill := strings.NewReplacer("{id}", "x", "{name}", "x", "{seq}", "1", "{message}", "x")
 	for _, c := range append(contract.Operations(t).Calls(), contract.Call{Method: "GET", Path: "/nothing"}) {
 		if status, out := s.call(c.Method, fill.Replace(c.Path), "", ""); status != 503 {
 			t.Errorf("%v = %d %v", c, status, out)

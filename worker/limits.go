@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"mime"
-	"net/http"
 	"net/netip"
 	"slices"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"sluice"
 	"sluice/api"
+	apiv1 "sluice/api/v1"
 	"sluice/inventory"
 )
 
@@ -28,8 +28,8 @@ func (w *Worker) limits(ctx context.Context) (sluice.Limits, error) {
 	return l, err
 }
 
-func (w *Worker) getLimits(ctx context.Context, _ string, _ *none) (sluice.Limits, error) {
-	return w.limits(ctx)
+func (s *service) GetLimits(ctx context.Context, _ *apiv1.Nothing) (*apiv1.Limits, error) {
+	return reply[apiv1.Limits](s.limits(ctx))
 }
 
 // changeLimits makes one change and logs who made it. change says in a few words what it is, and may be called again.
@@ -43,32 +43,42 @@ func (w *Worker) changeLimits(ctx context.Context, change func(*sluice.Limits) (
 		return sluice.Limits{}, err
 	}
 	w.metrics.limited(l)
-	who := callerOf(ctx)
-	w.Logger.Info("limits changed", "operator", who.operator, "remote", who.remote, "version", l.Version, "change", shortened(what))
+	w.logChange(ctx, "limits changed", "version", l.Version, "change", bounded(what))
 	return l, nil
 }
 
-// patchLimits sets what the patch names: JSON merge patch, in which null leaves the doors what they were started with.
-func (w *Worker) patchLimits(ctx context.Context, _ string, in *map[string]json.RawMessage) (sluice.Limits, error) {
-	if err := checkPatchType(ctx); err != nil {
-		return sluice.Limits{}, err
+// bounded is what the log tells of a change.
+func bounded(what string) string {
+	if len(what) > maxChangeLog {
+		return strings.ToValidUTF8(what[:maxChangeLog], "") + " …"
 	}
-	if err := checkPatch(*in); err != nil {
-		return sluice.Limits{}, err
-	}
-	if len(*in) == 0 {
-		return w.limits(ctx)
-	}
-	patch, err := json.Marshal(*in)
-	if err != nil {
-		return sluice.Limits{}, fmt.Errorf("read the patch: %w", err)
-	}
-	return w.changeLimits(ctx, func(l *sluice.Limits) (string, error) {
-		difference, err := mergeLimits(l, patch)
-		return "set " + difference, err
-	})
+	return what
 }
 
+// ChangeLimits sets what the patch names: JSON merge patch, in which null leaves the doors what they were started with.
+func (s *service) ChangeLimits(ctx context.Context, in *apiv1.MergePatch) (*apiv1.Limits, error) {
+	if err := checkPatchType(ctx); err != nil {
+		return nil, err
+	}
+	var patch map[string]json.RawMessage
+	if len(in.GetPatch()) > 0 {
+		if err := decode(in.GetPatch(), &patch); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkPatch(patch); err != nil {
+		return nil, err
+	}
+	if len(patch) == 0 {
+		return reply[apiv1.Limits](s.limits(ctx))
+	}
+	return reply[apiv1.Limits](s.changeLimits(ctx, func(l *sluice.Limits) (string, error) {
+		difference, err := mergeLimits(l, in.GetPatch())
+		return "set " + difference, err
+	}))
+}
+
+// checkPatchType looks at the type of a patch that came over HTTP.
 func checkPatchType(ctx context.Context) error {
 	r, ok := khttp.RequestFromServerContext(ctx)
 	if !ok || r.Header.Get("Content-Type") == "" {
@@ -122,27 +132,24 @@ func withoutBlocks(l sluice.Limits) sluice.Limits {
 	return l
 }
 
-// addBlock turns a buyer or a network away, for a time by the store's clock.
-func (w *Worker) addBlock(ctx context.Context, _ string, in *api.NewBlock) (api.BlockChange, error) {
-	b, err := blockOf(in.User, in.Network)
+// Block turns a buyer or a network away, for a time by the store's clock.
+func (s *service) Block(ctx context.Context, in *apiv1.NewBlock) (*apiv1.BlockChange, error) {
+	b, err := blockOf(in.GetUser(), in.GetNetwork())
 	if err != nil {
-		return api.BlockChange{}, err
+		return nil, err
 	}
-	b.Note = in.Note
-	switch d := time.Duration(in.For); {
+	b.Note = in.GetNote()
+	switch d := in.GetFor().AsDuration(); {
 	case d < 0 || d > maxBlockFor:
-		return api.BlockChange{}, sluice.Refuse(sluice.BadRequest, "for %v: want 0s, until it is lifted, to %v", d, maxBlockFor)
+		return nil, sluice.Refuse(sluice.BadRequest, "for %v: want 0s, until it is lifted, to %v", d, maxBlockFor)
 	case d > 0:
-		clock, err := w.Store.Statuses(ctx, nil) // of no order: the store's time alone
+		clock, err := s.Store.Statuses(ctx, nil) // of no order: the store's time alone
 		if err != nil {
-			return api.BlockChange{}, err
+			return nil, err
 		}
 		b.Until = inventory.Micros(clock.Now.Add(d))
 	}
-	if err := b.Validate(); err != nil {
-		return api.BlockChange{}, err
-	}
-	l, err := w.changeLimits(ctx, func(l *sluice.Limits) (string, error) {
+	l, err := s.changeLimits(ctx, func(l *sluice.Limits) (string, error) {
 		if i := slices.IndexFunc(l.Blocks, b.Same); i >= 0 {
 			l.Blocks[i] = b
 		} else {
@@ -150,16 +157,16 @@ func (w *Worker) addBlock(ctx context.Context, _ string, in *api.NewBlock) (api.
 		}
 		return describe("block", b)
 	})
-	return api.BlockChange{Version: l.Version, Block: b}, err
+	return reply[apiv1.BlockChange](api.BlockChange{Version: l.Version, Block: b}, err)
 }
 
-// liftBlock lets a buyer or a network in again.
-func (w *Worker) liftBlock(ctx context.Context, _ string, _ *none) (api.BlockChange, error) {
-	b, err := blockInQuery(ctx)
+// Unblock lets a buyer or a network in again.
+func (s *service) Unblock(ctx context.Context, in *apiv1.Blocked) (*apiv1.BlockChange, error) {
+	b, err := blockOf(in.GetUser(), in.GetNetwork())
 	if err != nil {
-		return api.BlockChange{}, err
+		return nil, err
 	}
-	l, err := w.changeLimits(ctx, func(l *sluice.Limits) (string, error) {
+	l, err := s.changeLimits(ctx, func(l *sluice.Limits) (string, error) {
 		i := slices.IndexFunc(l.Blocks, b.Same)
 		if i < 0 {
 			return "", sluice.Refuse(sluice.NotFound, "%s is not blocked", nameOf(b))
@@ -168,23 +175,7 @@ func (w *Worker) liftBlock(ctx context.Context, _ string, _ *none) (api.BlockCha
 		l.Blocks = slices.Delete(l.Blocks, i, i+1)
 		return describe("lift", b)
 	})
-	return api.BlockChange{Version: l.Version, Block: b}, err
-}
-
-func blockInQuery(ctx context.Context) (sluice.Block, error) {
-	r, ok := khttp.RequestFromServerContext(ctx)
-	if !ok {
-		return sluice.Block{}, fmt.Errorf("%s %s: no request behind the call", http.MethodDelete, api.PathBlocks)
-	}
-	q := r.URL.Query()
-	if len(q) != 1 || len(q["user"])+len(q["network"]) != 1 {
-		return sluice.Block{}, sluice.Refuse(sluice.BadRequest, "want either ?user=USER or ?network=NETWORK")
-	}
-	b, err := blockOf(q.Get("user"), q.Get("network"))
-	if err != nil {
-		return b, err
-	}
-	return b, b.Validate()
+	return reply[apiv1.BlockChange](api.BlockChange{Version: l.Version, Block: b}, err)
 }
 
 // blockOf reads what is to be blocked. An address alone means that one, or the /64 of an IPv6 address, which is what one
@@ -192,7 +183,7 @@ func blockInQuery(ctx context.Context) (sluice.Block, error) {
 func blockOf(user, network string) (sluice.Block, error) {
 	b := sluice.Block{User: user}
 	if network == "" {
-		return b, nil
+		return b, b.Validate()
 	}
 	prefix, err := netip.ParsePrefix(network)
 	if addr, e := netip.ParseAddr(network); e == nil && addr.Zone() == "" {
@@ -206,7 +197,7 @@ func blockOf(user, network string) (sluice.Block, error) {
 		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 	}
 	b.Network = prefix
-	return b, nil
+	return b, b.Validate()
 }
 
 func nameOf(b sluice.Block) string {

@@ -1,12 +1,17 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-kratos/kratos/v2/middleware/recovery"
@@ -15,7 +20,8 @@ import (
 
 	"sluice"
 	"sluice/api"
-	"sluice/inventory"
+	apiv1 "sluice/api/v1"
+	"sluice/internal/transcode"
 )
 
 const (
@@ -24,113 +30,163 @@ const (
 	maxBodyBytes = 64 << 10
 )
 
-// operations is the API for operators and doors.
-func (w *Worker) operations(l net.Listener) *khttp.Server {
-	notFound := func(r sluice.Refusal, detail string) http.Handler {
-		return http.HandlerFunc(func(res http.ResponseWriter, _ *http.Request) {
-			writeProblem(res, sluice.Refuse(r, "%s", detail))
-		})
-	}
+// operations is the API for operators and doors: HTTP, and gRPC on the same port.
+func (w *Worker) operations(l net.Listener) (*khttp.Server, *rpc, error) {
+	impl := &service{Worker: w}
+	rpc := w.newRPC(impl)
+	allowed := &methods{}
 	// The two handlers below replace Kratos' default, http.DefaultServeMux, on which libraries register debug pages.
 	srv := khttp.NewServer(
 		khttp.Listener(l),
 		khttp.Timeout(0), // each call has its own
-		khttp.Middleware(recovery.Recovery()),
-		khttp.Filter(w.guard, limitBody),
+		khttp.Middleware(recovery.Recovery(), within),
+		khttp.Filter(w.guard, rpc.filter, readBody),
 		khttp.ErrorEncoder(w.writeError),
-		khttp.NotFoundHandler(notFound(sluice.NotFound, "see the published API for what there is")),
-		khttp.MethodNotAllowedHandler(notFound(sluice.MethodNotAllowed, "see the published API for what is allowed here")),
+		khttp.NotFoundHandler(http.HandlerFunc(notFound)),
+		khttp.MethodNotAllowedHandler(allowed),
 	)
 	srv.ReadHeaderTimeout = 10 * time.Second
 	srv.ReadTimeout = 30 * time.Second
+	srv.WriteTimeout = auditTimeout + callTimeout // for the longest call: who reads nothing is let go at last
 	srv.IdleTimeout = 2 * time.Minute
-	w.routes(srv)
-	return srv
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	srv.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams: 100, SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second, WriteByteTimeout: 30 * time.Second,
+	}
+	if err := w.routes(srv, impl); err != nil {
+		return nil, nil, err
+	}
+	return srv, rpc, allowed.read(srv)
 }
 
-func (w *Worker) routes(srv *khttp.Server) {
+func (w *Worker) routes(srv *khttp.Server, impl apiv1.OperationsServer) error {
 	r := srv.Route("/")
-	r.POST(api.PathSales, handle(http.StatusCreated, w.createSale))
-	r.GET(api.PathSales, handle(http.StatusOK, w.listSales))
-	r.GET(api.PathSales+"/{id}", handle(http.StatusOK, w.getSale))
-	r.POST(api.PathSales+"/{id}/topup", handle(http.StatusOK, w.topUp))
-	r.POST(api.PathSales+"/{id}/end", handle(http.StatusOK, w.endSale))
-	r.GET(api.PathOrders+"/{id}", handle(http.StatusOK, w.getOrder))
-	r.POST(api.PathOrders+"/{id}/pay", handle(http.StatusOK, w.payOrder))
-	r.POST(api.PathOrders+"/{id}/cancel", handle(http.StatusOK, w.cancelOrder))
-	r.GET(api.PathAudit, handleWithin(auditTimeout, http.StatusOK, w.audit))
-	r.GET(api.PathLimits, handle(http.StatusOK, w.getLimits))
-	r.PATCH(api.PathLimits, handle(http.StatusOK, w.patchLimits))
-	r.POST(api.PathBlocks, handle(http.StatusOK, w.addBlock))
-	r.DELETE(api.PathBlocks, handle(http.StatusOK, w.liftBlock))
-	r.GET(api.PathPools, handle(http.StatusOK, w.getPools))
-	r.PATCH(api.PathPools, handle(http.StatusOK, w.patchPools))
-	r.POST(api.PathFacts, handle(http.StatusOK, w.facts))
-	r.POST(api.PathStatuses, handle(http.StatusOK, w.statuses))
+	r.POST(api.PathFacts, handle(w.facts))
+	r.POST(api.PathStatuses, handle(w.statuses))
 	w.webhookRoutes(r)
 	r.GET(api.PathDocument, document(api.OperationsDocument))
 	r.GET(api.PathDoorDocument, document(api.DoorDocument))
 	srv.Handle("/metrics", promhttp.HandlerFor(w.Registry, promhttp.HandlerOpts{}))
 	srv.HandleFunc("/livez", func(res http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(res, "alive\n") })
 	srv.HandleFunc("/readyz", w.readyz)
+	if err := transcode.Register(srv, apiv1.Operations_ServiceDesc, impl); err != nil {
+		return fmt.Errorf("serve the operations API: %w", err)
+	}
+	return nil
 }
 
-// none is the body of a call that has none.
-type none struct{}
-
-// handle makes a Kratos handler: a strict body in, JSON out, errors as problems, the server's middleware around.
-func handle[In, Out any](status int, do func(ctx context.Context, id string, in *In) (Out, error)) khttp.HandlerFunc {
-	return handleWithin(callTimeout, status, do)
+func notFound(res http.ResponseWriter, _ *http.Request) {
+	writeProblem(res, sluice.Refuse(sluice.NotFound, "see the published API for what there is"))
 }
 
-func handleWithin[In, Out any](
-	limit time.Duration, status int, do func(ctx context.Context, id string, in *In) (Out, error),
-) khttp.HandlerFunc {
+// methods answers requests with a method that their path has not, and says which ones it has.
+type methods struct{ paths []pathMethods }
+
+type pathMethods struct {
+	path    *regexp.Regexp
+	methods []string
+}
+
+var pathVariable = regexp.MustCompile(`\\{[^}]*\\}`)
+
+func (m *methods) read(srv *khttp.Server) error {
+	return srv.WalkRoute(func(r khttp.RouteInfo) error {
+		pattern := "^" + pathVariable.ReplaceAllString(regexp.QuoteMeta(r.Path), "[^/]+") + "$"
+		i := slices.IndexFunc(m.paths, func(p pathMethods) bool { return p.path.String() == pattern })
+		if i < 0 {
+			i = len(m.paths)
+			m.paths = append(m.paths, pathMethods{path: regexp.MustCompile(pattern)})
+		}
+		m.paths[i].methods = append(m.paths[i].methods, r.Method)
+		return nil
+	})
+}
+
+func (m *methods) ServeHTTP(res http.ResponseWriter, r *http.Request) {
+	i := slices.IndexFunc(m.paths, func(p pathMethods) bool { return p.path.MatchString(r.URL.Path) })
+	if i < 0 { // by what was read from the router there is none
+		notFound(res, r)
+		return
+	}
+	allowed := strings.Join(slices.Sorted(slices.Values(m.paths[i].methods)), ", ")
+	res.Header().Set("Allow", allowed)
+	writeProblem(res, sluice.Refuse(sluice.MethodNotAllowed, "%.20s: want %s", r.Method, allowed))
+}
+
+// handle makes a Kratos handler of what only doors call, as often as they poll: it takes and answers the domain's own JSON.
+func handle[In, Out any](do func(ctx context.Context, in *In) (Out, error)) khttp.HandlerFunc {
 	return func(ctx khttp.Context) error {
 		var in In
 		if err := bind(ctx.Request(), &in); err != nil {
 			return err
 		}
-		call := ctx.Middleware(func(c context.Context, _ any) (any, error) {
-			c, cancel := context.WithTimeout(c, limit)
-			defer cancel()
-			return do(c, ctx.Vars().Get("id"), &in)
-		})
+		call := ctx.Middleware(func(c context.Context, _ any) (any, error) { return do(c, &in) })
 		out, err := call(ctx, &in)
 		if err != nil {
 			return err
 		}
-		return ctx.JSON(status, out)
+		return ctx.JSON(http.StatusOK, out)
 	}
 }
 
 // bind reads a body of known fields. An empty body leaves the defaults.
 func bind(r *http.Request, in any) error {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	err := d.Decode(in)
-	if errors.Is(err, io.EOF) {
+	body, err := io.ReadAll(r.Body)
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return sluice.Refuse(sluice.TooLarge, "the body is over %d bytes", tooLarge.Limit)
+	}
+	if err != nil {
+		return sluice.Refuse(sluice.BadRequest, "the body did not arrive whole")
+	}
+	if len(body) == 0 {
 		return nil
 	}
+	return decode(body, in)
+}
+
+// decode reads one JSON value of known fields.
+func decode(text []byte, in any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(in)
 	if err == nil {
 		if _, end := d.Token(); !errors.Is(end, io.EOF) {
 			err = errors.New("something follows the object")
 		}
 	}
-	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return sluice.Refuse(sluice.TooLarge, "the body is over %d bytes", tooLarge.Limit)
+	if err == nil {
+		return nil
 	}
-	if err != nil {
-		return sluice.Refuse(sluice.BadRequest, "the body can't be read: %v", err)
+	detail := strings.TrimPrefix(err.Error(), "json: ")
+	if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		detail = fmt.Sprintf("%s: %s is not what is wanted there", typed.Field, typed.Value)
 	}
-	return nil
+	return sluice.Refuse(sluice.BadRequest, "the body can't be read: %s", detail)
 }
 
-func limitBody(next http.Handler) http.Handler {
+// readBody reads a request's body before its call. A call may then take longer than a body may take to come: the deadline
+// of the reading would end it, for a server hears by reading that its client has gone.
+func readBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(res http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(res, r.Body, maxBodyBytes)
+		body, err := io.ReadAll(http.MaxBytesReader(res, r.Body, maxBodyBytes))
+		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), failing{err}))
+		if err == nil {
+			_ = http.NewResponseController(res).SetReadDeadline(time.Time{})
+		}
 		next.ServeHTTP(res, r)
 	})
+}
+
+// failing ends a body as it ended when it was read.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	return 0, io.EOF
 }
 
 // document serves one of the published contracts.
@@ -142,39 +198,9 @@ func (w *Worker) readyz(res http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
 	if err := w.Store.Ping(ctx); err != nil {
-		writeProblem(res, sluice.Refuse(sluice.Unavailable, "the store does not answer: %v", err))
+		w.complain.Do(func() { w.Logger.Warn("not ready: the store does not answer", "error", err) })
+		writeProblem(res, sluice.Refuse(sluice.Unavailable, "the store does not answer"))
 		return
 	}
 	_, _ = io.WriteString(res, "ready\n")
-}
-
-// writeError answers with what went wrong. What is not the caller's fault is logged, and told without its inside.
-func (w *Worker) writeError(res http.ResponseWriter, r *http.Request, err error) {
-	refusal, ok := errors.AsType[*sluice.Error](err)
-	switch {
-	case ok:
-	case errors.Is(err, inventory.ErrUnavailable):
-		refusal = sluice.Refuse(sluice.Unavailable, "the store does not answer; try again")
-	default:
-		w.Logger.Error("operations call failed", "method", r.Method, "path", r.URL.Path, "error", err)
-		refusal = sluice.Refuse(sluice.Internal, "see the worker's log")
-	}
-	writeProblem(res, refusal)
-}
-
-func writeProblem(res http.ResponseWriter, e *sluice.Error) {
-	body, err := json.Marshal(api.ProblemOf(e))
-	if err != nil {
-		http.Error(res, e.Error(), http.StatusInternalServerError)
-		return
-	}
-	res.Header().Set("Content-Type", api.ContentProblem)
-	if e.Refusal == sluice.Unavailable {
-		res.Header().Set("Retry-After", "1")
-	}
-	if e.Refusal == sluice.Unauthorized {
-		res.Header().Set("WWW-Authenticate", "Bearer")
-	}
-	res.WriteHeader(e.Refusal.Status())
-	_, _ = res.Write(body)
 }

@@ -7,7 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
+
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"sluice"
 )
@@ -32,6 +35,9 @@ func callerOf(ctx context.Context) caller {
 	return c
 }
 
+// healthPaths are open to everybody: load balancers and supervisors have no tokens.
+var healthPaths = []string{"/livez", "/readyz", grpc_health_v1.Health_Check_FullMethodName}
+
 // guard asks for an operator's token, where there is any, for everything but the health checks, and notes whose it is.
 func (w *Worker) guard(next http.Handler) http.Handler {
 	known := make([]hashedOperator, len(w.cfg.Operators))
@@ -43,11 +49,11 @@ func (w *Worker) guard(next http.Handler) http.Handler {
 		if len(known) > 0 {
 			name = identify(known, r.Header.Get("Authorization"))
 		} else if fromAPage(r) {
-			writeProblem(res, sluice.Refuse(sluice.BadOrigin, "without operators' tokens only programs on this machine may call, by its own address; give the worker --admin-token-file"))
+			refuse(res, r, sluice.Refuse(sluice.BadOrigin, "without operators' tokens only programs on this machine may call, by its own address; give the worker --admin-token-file"))
 			return
 		}
-		if name == "" && r.URL.Path != "/livez" && r.URL.Path != "/readyz" {
-			writeProblem(res, sluice.Refuse(sluice.Unauthorized, "want the header Authorization: Bearer TOKEN"))
+		if name == "" && !slices.Contains(healthPaths, r.URL.Path) {
+			refuse(res, r, sluice.Refuse(sluice.Unauthorized, "want the header Authorization: Bearer TOKEN; over gRPC, metadata of that name"))
 			return
 		}
 		ctx := context.WithValue(r.Context(), callerKey{}, caller{name, r.RemoteAddr})

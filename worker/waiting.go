@@ -15,10 +15,13 @@ import (
 func ServeWaiting(l net.Listener, log *slog.Logger) (stop func()) {
 	srv := &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
-		Handler: http.HandlerFunc(func(res http.ResponseWriter, _ *http.Request) {
-			writeProblem(res, sluice.Refuse(sluice.Unavailable, "waiting for the store"))
+		Handler: http.HandlerFunc(func(res http.ResponseWriter, r *http.Request) {
+			refuse(res, r, sluice.Refuse(sluice.Unavailable, "waiting for the store"))
 		}),
+		Protocols: new(http.Protocols),
 	}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true) // gRPC's
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = srv.Serve(l) }) // ends with Close, below
 	return func() {

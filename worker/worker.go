@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kratos/kratos/v2/transport"
@@ -61,8 +62,11 @@ type Worker struct {
 	complain rate.Sometimes // keeps what every message may meet from filling the log
 	outcomes *queue.Publisher
 	http     *khttp.Server
+	rpc      *rpc
 	metrics  *metrics
 	relay    *relay
+
+	eventWaiters atomic.Int64 // calls that wait for an event
 
 	sweeping sync.WaitGroup
 	cancel   context.CancelCauseFunc
@@ -89,7 +93,10 @@ func New(cfg Config, parts Parts) (*Worker, error) {
 	w.relay = newRelay(relayConfig{
 		nsqd: cfg.NSQD, nsqdHTTP: cfg.NSQDHTTP, channels: cfg.EventChannels, backlog: int64(cfg.EventBacklog),
 	}, parts.Store, w.metrics.events, parts.Logger)
-	w.http = w.operations(parts.Listener)
+	var err error
+	if w.http, w.rpc, err = w.operations(parts.Listener); err != nil {
+		return nil, err
+	}
 	return w, nil
 }
 
@@ -127,7 +134,9 @@ var errStopped = errors.New("the worker is stopping")
 // with ctx at the latest.
 func (w *Worker) Stop(ctx context.Context) error {
 	err := w.stopPools(ctx)
+	w.rpc.leave()
 	err = errors.Join(err, w.http.Stop(ctx))
+	w.rpc.stop()
 	w.relay.stop()
 	if w.cancel != nil {
 		w.cancel(errStopped)
