@@ -155,11 +155,11 @@ func whole(body []byte, read func(*decoder) error) error {
 			err = errors.New("something follows the value")
 		}
 	}
-	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		return sluice.Refuse(sluice.BadRequest, "the body is no JSON at byte %d: %v", syntax.ByteOffset, syntax.Err)
-	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return sluice.Refuse(sluice.BadRequest, "the body ends too early")
+	}
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		return sluice.Refuse(sluice.BadRequest, "the body is no JSON at byte %d: %v", syntax.ByteOffset, syntax.Err)
 	}
 	return sluice.Refuse(sluice.BadRequest, "the body can't be read: %v", err)
 }
