@@ -134,9 +134,7 @@ var errStopped = errors.New("the worker is stopping")
 // with ctx at the latest.
 func (w *Worker) Stop(ctx context.Context) error {
 	err := w.stopPools(ctx)
-	w.rpc.leave()
-	err = errors.Join(err, w.http.Stop(ctx))
-	w.rpc.stop()
+	err = errors.Join(err, w.stopServing(ctx))
 	w.relay.stop()
 	if w.cancel != nil {
 		w.cancel(errStopped)
@@ -145,6 +143,19 @@ func (w *Worker) Stop(ctx context.Context) error {
 	if w.outcomes != nil {
 		err = errors.Join(err, w.outcomes.Stop(ctx))
 	}
+	return err
+}
+
+// stopPatience is how long calls may go on while the worker stops: somebody who does not read an answer must not take the
+// time from those who wait for outcomes.
+const stopPatience = 3 * time.Second
+
+func (w *Worker) stopServing(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopPatience)
+	defer cancel()
+	w.rpc.leave()
+	err := w.http.Stop(ctx)
+	w.rpc.stop()
 	return err
 }
 

@@ -107,7 +107,8 @@ type shop struct {
 
 const testToken = "a token for tests only"
 
-func newShop(t *testing.T, change func(*Config)) *shop {
+// newShop opens a shop. over may put something between the worker and the store.
+func newShop(t *testing.T, change func(*Config), over ...func(inventory.Store) inventory.Store) *shop {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	nsqd, err := queue.StartServer(queue.ServerConfig{Listen: "127.0.0.1:0", DataDir: t.TempDir(), Logger: log})
@@ -127,6 +128,9 @@ func newShop(t *testing.T, change func(*Config)) *shop {
 	cfg.NSQD, cfg.Operators, cfg.MaxAttempts = nsqd.Addr(), []Operator{{"tests", testToken}}, 2
 	if change != nil {
 		change(&cfg)
+	}
+	for _, put := range over {
+		s.store.Store = put(s.store.Store)
 	}
 	w, err := New(cfg, Parts{Store: s.store, Keys: keys, Listener: l, Logger: slog.New(slog.NewJSONHandler(&s.log, nil)), Registry: s.registry})
 	must(t, err)
