@@ -40,7 +40,7 @@ func (w *Worker) operations(l net.Listener) (*khttp.Server, *rpc, error) {
 		khttp.Listener(l),
 		khttp.Timeout(0), // each call has its own
 		khttp.Middleware(recovery.Recovery(), within),
-		khttp.Filter(w.guard, rpc.filter, readBody),
+		khttp.Filter(w.guard, rpc.filter, limitBody),
 		khttp.ErrorEncoder(w.writeError),
 		khttp.NotFoundHandler(http.HandlerFunc(notFound)),
 		khttp.MethodNotAllowedHandler(allowed),
@@ -166,27 +166,11 @@ func decode(text []byte, in any) error {
 	return sluice.Refuse(sluice.BadRequest, "the body can't be read: %s", detail)
 }
 
-// readBody reads a request's body before its call. A call may then take longer than a body may take to come: the deadline
-// of the reading would end it, for a server hears by reading that its client has gone.
-func readBody(next http.Handler) http.Handler {
+func limitBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(res http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(res, r.Body, maxBodyBytes))
-		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), failing{err}))
-		if err == nil {
-			_ = http.NewResponseController(res).SetReadDeadline(time.Time{})
-		}
+		r.Body = http.MaxBytesReader(res, r.Body, maxBodyBytes)
 		next.ServeHTTP(res, r)
 	})
-}
-
-// failing ends a body as it ended when it was read.
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) {
-	if f.err != nil {
-		return 0, f.err
-	}
-	return 0, io.EOF
 }
 
 // document serves one of the published contracts.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"regexp"
@@ -17,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	khttp "github.com/go-kratos/kratos/v2/transport/http"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -528,36 +526,5 @@ func TestMethods_TellsWhichAreAllowed(t *testing.T) {
 		if got := res.Header.Get("Allow"); res.StatusCode != 405 || got != want {
 			t.Errorf("PUT %s = %d, Allow: %s; want %s", path, res.StatusCode, got, want)
 		}
-	}
-}
-
-// A call may take longer than its body may take to come: else an audit would end with the deadline of its reading.
-func TestReadBody_LetsACallTakeItsTime(t *testing.T) {
-	const deadline = 50 * time.Millisecond
-	ended := func(filters ...khttp.FilterFunc) bool {
-		srv := httptest.NewUnstartedServer(khttp.FilterChain(filters...)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			select {
-			case <-r.Context().Done():
-			case <-time.After(6 * deadline):
-			}
-			if r.Context().Err() != nil {
-				panic(http.ErrAbortHandler)
-			}
-		})))
-		srv.Config.ReadTimeout = deadline
-		srv.Start()
-		defer srv.Close()
-		res, err := srv.Client().Post(srv.URL, "application/json", strings.NewReader(`{}`)) //nolint:noctx // ends with the server
-		if err != nil {
-			return true
-		}
-		_ = res.Body.Close()
-		return false
-	}
-	if ended(readBody) {
-		t.Error("the deadline of the reading ended the call")
-	}
-	if !ended() {
-		t.Error("a plain server does not end such calls: readBody may go")
 	}
 }
