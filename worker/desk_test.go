@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,6 +31,17 @@ type desk struct {
 	letters  []inventory.Buried
 	replayed []sluice.Order
 	events   []sluice.Event
+	left     map[string]time.Duration // that calls had when they came
+}
+
+// note keeps how much time a call has left.
+func (d *desk) note(ctx context.Context, call string) {
+	if deadline, ok := ctx.Deadline(); ok {
+		if d.left == nil {
+			d.left = map[string]time.Duration{}
+		}
+		d.left[call] = time.Until(deadline)
+	}
 }
 
 // over puts the desk between a worker and its store.
@@ -62,6 +74,7 @@ func (d *desk) PatchSale(ctx context.Context, id string, p sluice.SalePatch) (sl
 
 func (d *desk) ExtendHolds(ctx context.Context, id string, until time.Time, limit int) (sluice.Changes, error) {
 	defer d.locked()()
+	d.note(ctx, "holds")
 	c, err := d.Sales(ctx, id)
 	if err == nil && len(c.Sales) == 0 {
 		err = noSale(id)
@@ -80,8 +93,9 @@ func (d *desk) ExtendHolds(ctx context.Context, id string, until time.Time, limi
 	return c, nil
 }
 
-func (d *desk) Orders(_ context.Context, q inventory.OrderQuery) ([]inventory.Record, error) {
+func (d *desk) Orders(ctx context.Context, q inventory.OrderQuery) ([]inventory.Record, error) {
 	defer d.locked()()
+	d.note(ctx, "orders")
 	d.queries = append(d.queries, q)
 	i, _ := slices.BinarySearchFunc(d.records, q.After, func(r inventory.Record, after sluice.OrderID) int {
 		return cmp.Or(slices.Compare(r.Order.ID[:], after[:]), -1)
@@ -156,8 +170,9 @@ func (d *desk) Replay(ctx context.Context, _ string, order sluice.Order) (sluice
 	return d.Reserve(ctx, []sluice.Order{order})
 }
 
-func (d *desk) Events(_ context.Context, after int64, limit int) (sluice.Events, error) {
+func (d *desk) Events(ctx context.Context, after int64, limit int) (sluice.Events, error) {
 	defer d.locked()()
+	d.note(ctx, "events")
 	e := sluice.Events{Newest: int64(len(d.events)), Oldest: min(1, int64(len(d.events)))}
 	if after < e.Newest {
 		e.Events = d.events[after:min(after+int64(limit), e.Newest)]
@@ -453,5 +468,24 @@ func TestEvents_AreWaitedFor(t *testing.T) {
 		if status, out := s.call("GET", "/v1/events?"+query, "", testToken); status != 400 {
 			t.Errorf("GET /v1/events?%s = %d %v", query, status, out)
 		}
+	}
+}
+
+// However many wait, the store is not asked more often for it.
+func TestEvents_AreWaitedForBySoManyOnly(t *testing.T) {
+	d := &desk{}
+	w := &Worker{Parts: Parts{Store: d}, rpc: &rpc{ctx: t.Context()}}
+	w.eventWaiters.Store(maxEventWaiter)
+	if events, err := w.eventsWithin(t.Context(), 0, 1, time.Hour); err != nil || len(events.Events) > 0 {
+		t.Errorf("%+v, %v", events, err)
+	}
+	if left := w.eventWaiters.Load(); left != maxEventWaiter {
+		t.Errorf("%d wait", left)
+	}
+	w.eventWaiters.Store(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.eventsWithin(ctx, 0, 1, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("who has gone waits on: %v", err)
 	}
 }

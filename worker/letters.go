@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"sluice"
@@ -59,7 +58,7 @@ func (s *service) ReplayDeadLetter(ctx context.Context, in *apiv1.DeadLetterName
 	}
 	order, err := queue.DecodeOrder(letter.Body)
 	if err != nil {
-		return nil, sluice.Refuse(sluice.BadRequest, "dead letter %s can't be replayed, for it holds no order: %v", letter.Message, err)
+		return nil, sluice.Refuse(sluice.BadRequest, "dead letter %s can't be replayed: its body holds no order", letter.Message)
 	}
 	order.Attempt++
 	order.ID = s.Keys.ID([]byte(order.Sale), []byte(order.User), []byte(order.Key), order.Attempt)
@@ -78,7 +77,7 @@ func (s *service) DropDeadLetter(ctx context.Context, in *apiv1.DeadLetterName) 
 		return nil, err
 	}
 	if err := s.Store.DropLetter(ctx, letter.Message); err != nil {
-		return nil, fmt.Errorf("drop dead letter %s: %w", letter.Message, err)
+		return nil, err
 	}
 	s.logChange(ctx, "dead letter dropped", "message", letter.Message, "order", letter.Order.String(), "error", letter.Error)
 	return &apiv1.Nothing{}, nil

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"sluice"
@@ -450,43 +452,83 @@ func TestRPC_StoreThatIsWaitedForIsUnavailable(t *testing.T) {
 	}
 }
 
-// Who watches, waits or does not read keeps nobody else waiting, and the worker from stopping for stopPatience at most.
-func TestRPC_SlowCallersKeepNobody(t *testing.T) {
+// Who watches or waits is let go when the worker stops.
+func TestRPC_WaitingCallersDoNotKeepTheWorker(t *testing.T) {
 	s, _, c := newDesk(t)
-	conn := s.dial()
-	watch, err := grpc_health_v1.NewHealthClient(conn).Watch(operator(t.Context()), &grpc_health_v1.HealthCheckRequest{})
+	watch, err := grpc_health_v1.NewHealthClient(s.dial()).Watch(operator(t.Context()), &grpc_health_v1.HealthCheckRequest{})
 	must(t, err)
 	if h, err := watch.Recv(); err != nil || h.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
 		t.Fatal(h, err)
 	}
 	waited := make(chan error, 1)
-	go func() {
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		_, err := c.Events(context.WithoutCancel(t.Context()), 6, 0, api.MaxEventWait)
 		waited <- err
-	}()
-	deaf := s.deaf("/sluice.v1.Operations/ListOrders")
-	defer func() { _ = deaf.Close() }()
-	if got := s.get("/v1/sales/demo"); got != 200 {
-		t.Errorf("others are served %d", got)
+	})
+	time.Sleep(2 * eventInterval) // both are in their calls
+	if took := s.stopped(); took > stopPatience*2/3 {
+		t.Errorf("the worker stopped after %v", took)
 	}
-	time.Sleep(2 * eventInterval) // all three are in their calls
-	began := time.Now()
-	s.stop()
+	wg.Wait()
 	if err := <-waited; err != nil {
 		t.Errorf("who waited for events heard %v", err)
 	}
-	for err == nil { // SERVING may be told to be over first
+	for err == nil { // that it is not serving any more may be told first
 		_, err = watch.Recv()
 	}
-	s.eventually("the worker has stopped", func() bool {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err != nil
-	})
-	if took := time.Since(began); took > stopPatience+2*time.Second {
+}
+
+// Who does not read an answer keeps nobody else waiting, and the worker from stopping for stopPatience at most.
+func TestRPC_DeafCallersKeepNobody(t *testing.T) {
+	s, d, _ := newDesk(t)
+	deaf := s.deaf("/sluice.v1.Operations/ListOrders")
+	defer func() { _ = deaf.Close() }()
+	s.eventually("the call has come", func() bool { defer d.locked()(); return len(d.queries) == 1 })
+	if got := s.get("/v1/sales/demo"); got != 200 {
+		t.Errorf("others are served %d", got)
+	}
+	if took := s.stopped(); took > stopPatience+2*time.Second {
 		t.Errorf("the worker stopped after %v", took)
+	}
+}
+
+// stopped stops the worker, and answers how long it took.
+func (s *shop) stopped() time.Duration {
+	began := time.Now()
+	s.stop()
+	<-s.done
+	return time.Since(began)
+}
+
+// A call has the time that is its own, whichever way it comes.
+func TestCalls_HaveTheTimeThatTheyNeed(t *testing.T) {
+	s, d, c := newDesk(t)
+	operations := apiv1.NewOperationsClient(s.dial())
+	for _, way := range []struct {
+		name string
+		ask  func() error
+	}{
+		{"http", func() error {
+			_, a := c.Events(t.Context(), 0, 1, 0)
+			_, b := c.Orders(t.Context(), api.OrderQuery{})
+			_, e := c.ExtendHolds(t.Context(), "demo", time.Minute)
+			return errors.Join(a, b, e)
+		}},
+		{"grpc", func() error {
+			_, a := operations.ListEvents(operator(t.Context()), &apiv1.EventQuery{})
+			_, b := operations.ListOrders(operator(t.Context()), &apiv1.OrderQuery{})
+			_, e := operations.ExtendHolds(operator(t.Context()), &apiv1.Extension{Id: "demo", For: durationpb.New(time.Minute)})
+			return errors.Join(a, b, e)
+		}},
+	} {
+		d.left = nil
+		must(t, way.ask())
+		for call, want := range map[string]time.Duration{"events": callTimeout + maxEventWait, "orders": callTimeout, "holds": auditTimeout} {
+			if left := d.left[call]; left > want || left < want-10*time.Second {
+				t.Errorf("%s over %s had %v, want %v", call, way.name, left, want)
+			}
+		}
 	}
 }
 

@@ -94,6 +94,7 @@ func (s *troubled) set(change func(*troubled)) {
 type shop struct {
 	t        *testing.T
 	stop     context.CancelFunc // tells Kratos to stop the worker
+	done     chan struct{}      // closed once it has
 	store    *troubled
 	url      string
 	keys     *sluice.IDKey
@@ -139,8 +140,9 @@ func newShop(t *testing.T, change func(*Config), over ...func(inventory.Store) i
 	ears := s.listen(nsqd.Addr())
 	var wg sync.WaitGroup
 	ctx, stop := context.WithCancel(context.Background())
-	s.stop = stop
+	s.stop, s.done = stop, make(chan struct{})
 	wg.Go(func() { // as the command runs it
+		defer close(s.done)
 		app := kratos.New(kratos.Context(ctx), kratos.Server(w), kratos.StopTimeout(10*time.Second))
 		if err := app.Run(); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("run: %v", err)
