@@ -277,8 +277,10 @@ func TestDesk_APatchSetsWhatItNames(t *testing.T) {
 		{`{"paused":null}`, `paused: want true or false, not null`},
 		{`{}`, `{}`},
 		{`{"starts_at":null,"ends_at":""}`, `{"starts_at":"0001-01-01T00:00:00Z","ends_at":"0001-01-01T00:00:00Z"}`},
-		{`{"sku":"","per_user_limit":2,"starts_at":"2027-03-01T19:00:00+01:00","payment_window":"0s","payment_grace":"5s","max_age":"0s","checkout_url":"","over_admission":2,"reserved_for":"","reserved_share":0,"paused":false}`,
-			`{"sku":"","per_user_limit":2,"starts_at":"2027-03-01T18:00:00Z","payment_window":"0s","payment_grace":"5s","max_age":"0s","checkout_url":"","over_admission":2,"reserved_for":"","reserved_share":0,"paused":false}`},
+		{
+			`{"sku":"","per_user_limit":2,"starts_at":"2027-03-01T19:00:00+01:00","payment_window":"0s","payment_grace":"5s","max_age":"0s","checkout_url":"","over_admission":2,"reserved_for":"","reserved_share":0,"paused":false}`,
+			`{"sku":"","per_user_limit":2,"starts_at":"2027-03-01T18:00:00Z","payment_window":"0s","payment_grace":"5s","max_age":"0s","checkout_url":"","over_admission":2,"reserved_for":"","reserved_share":0,"paused":false}`,
+		},
 	} {
 		d.patches = nil
 		status, out := s.call("PATCH", "/v1/sales/demo", c.body, testToken)

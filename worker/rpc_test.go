@@ -70,8 +70,10 @@ func requests(s *shop, d *desk) map[string][]string {
 	record, letter := d.records[0].Order.ID.String(), `{"message":"`+d.letters[0].Message+`"}`
 	held, unknown := s.order("a").ID.String(), s.order("nobody").ID.String()
 	return map[string][]string{
-		"CreateSale": {`{"id":"WAY","stock":5,"per_user_limit":2,"starts_at":"2020-03-01T18:00:00.5Z","ends_at":"2099-03-01T18:00:00Z","payment_window":"15m","max_age":"2m","checkout_url":"https://shop.example/pay?o={order}","over_admission":2,"reserved_for":"members","reserved_share":0.2}`,
-			`{"id":"demo","stock":5}`, `{"id":"DEMO","stock":5}`, `{"id":"x","stock":-1}`},
+		"CreateSale": {
+			`{"id":"WAY","stock":5,"per_user_limit":2,"starts_at":"2020-03-01T18:00:00.5Z","ends_at":"2099-03-01T18:00:00Z","payment_window":"15m","max_age":"2m","checkout_url":"https://shop.example/pay?o={order}","over_admission":2,"reserved_for":"members","reserved_share":0.2}`,
+			`{"id":"demo","stock":5}`, `{"id":"DEMO","stock":5}`, `{"id":"x","stock":-1}`,
+		},
 		"ListSales":        {`{}`, `{"after":"a","limit":1}`, `{"after":"zzz"}`, `{"limit":1001}`},
 		"GetSale":          {`{"id":"demo"}`, `{"id":"none"}`, `{"id":"NO SALE"}`},
 		"ChangeSale":       {`{"id":"demo","sku":"boots"}`, `{"id":"none","paused":true}`},
@@ -247,8 +249,8 @@ func filled(v reflect.Value) {
 		v.Set(reflect.New(v.Type().Elem()))
 		filled(v.Elem())
 	case reflect.Struct:
-		for i := range v.NumField() {
-			filled(v.Field(i))
+		for _, field := range v.Fields() {
+			filled(field)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
@@ -535,7 +537,8 @@ func TestCalls_HaveTheTimeThatTheyNeed(t *testing.T) {
 // deaf makes a call over a connection whose windows are closed: the answer can never be sent.
 func (s *shop) deaf(method string) net.Conn {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(s.t.Context(), "tcp", strings.TrimPrefix(s.url, "http://"))
 	must(s.t, err)
 	_, err = io.WriteString(conn, http2.ClientPreface)
 	must(s.t, err)
@@ -544,8 +547,13 @@ func (s *shop) deaf(method string) net.Conn {
 	var block strings.Builder
 	e := hpack.NewEncoder(&block)
 	for _, h := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", method}, {":authority", "127.0.0.1"},
-		{"content-type", "application/grpc"}, {"te", "trailers"}, {"authorization", "Bearer " + testToken},
+		{":method", "POST"},
+		{":scheme", "http"},
+		{":path", method},
+		{":authority", "127.0.0.1"},
+		{"content-type", "application/grpc"},
+		{"te", "trailers"},
+		{"authorization", "Bearer " + testToken},
 	} {
 		must(s.t, e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}))
 	}

@@ -6,14 +6,13 @@ import (
 	"testing"
 
 	"github.com/bufbuild/protocompile"
+	_ "google.golang.org/genproto/googleapis/api/annotations" // the .proto files import it
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
-
-	_ "google.golang.org/genproto/googleapis/api/annotations" // the .proto files import it
 
 	apiv1 "sluice/api/v1"
 )

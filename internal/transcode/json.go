@@ -167,13 +167,13 @@ func whole(body []byte, read func(*decoder) error) error {
 type decoder struct{ *jsontext.Decoder }
 
 // expect reads a token of a kind.
-func (d *decoder) expect(want jsontext.Kind, name string) error {
+func (d *decoder) expect(want jsontext.Kind) error {
 	switch kind := d.PeekKind(); kind {
-	case want, jsontext.KindInvalid:
+	case want, jsontext.KindInvalid: // what is invalid says so when it is read
 		_, err := d.ReadToken()
 		return err
 	default:
-		return fmt.Errorf("want %s, not %s", name, nameOf(kind))
+		return fmt.Errorf("want %s, not %s", nameOf(want), nameOf(kind))
 	}
 }
 
@@ -195,7 +195,7 @@ func nameOf(kind jsontext.Kind) string {
 }
 
 func (d *decoder) message(m protoreflect.Message, taken map[protoreflect.Name]bool) error {
-	if err := d.expect(jsontext.KindBeginObject, "an object"); err != nil {
+	if err := d.expect(jsontext.KindBeginObject); err != nil {
 		return err
 	}
 	fields := m.Descriptor().Fields()
@@ -251,7 +251,7 @@ func (d *decoder) field(m protoreflect.Message, field protoreflect.FieldDescript
 }
 
 func (d *decoder) list(l protoreflect.List, field protoreflect.FieldDescriptor) error {
-	if err := d.expect(jsontext.KindBeginArray, "a list"); err != nil {
+	if err := d.expect(jsontext.KindBeginArray); err != nil {
 		return err
 	}
 	for d.PeekKind() != jsontext.KindEndArray {
@@ -266,7 +266,7 @@ func (d *decoder) list(l protoreflect.List, field protoreflect.FieldDescriptor) 
 }
 
 func (d *decoder) mapping(m protoreflect.Map, field protoreflect.FieldDescriptor) error {
-	if err := d.expect(jsontext.KindBeginObject, "an object"); err != nil {
+	if err := d.expect(jsontext.KindBeginObject); err != nil {
 		return err
 	}
 	for d.PeekKind() != jsontext.KindEndObject {
@@ -299,13 +299,11 @@ func (d *decoder) value(field protoreflect.FieldDescriptor, empty func() protore
 		v := empty()
 		return v, d.message(v.Message(), nil)
 	}
-	kind, name := kindOf(field)
-	if got := d.PeekKind(); got == jsontext.KindFalse && kind == jsontext.KindTrue {
-		kind = jsontext.KindFalse
-	} else if got == jsontext.KindNull && isTime(field) {
+	switch got, name := d.PeekKind(), wanted(field); {
+	case got == jsontext.KindNull && isTime(field):
 		_, err := d.ReadToken()
 		return protoreflect.ValueOfMessage(timestamppb.New(time.Time{}).ProtoReflect()), err
-	} else if got != kind && got != jsontext.KindInvalid {
+	case got != jsontext.KindInvalid && nameOf(got) != name:
 		return protoreflect.Value{}, fmt.Errorf("want %s, not %s", name, nameOf(got))
 	}
 	token, err := d.ReadToken()
@@ -324,14 +322,15 @@ func isText(field protoreflect.FieldDescriptor) bool {
 	return isTime(field) || field.Kind() == protoreflect.MessageKind && field.Message().FullName() == duration
 }
 
-func kindOf(field protoreflect.FieldDescriptor) (kind jsontext.Kind, name string) {
+// wanted is the kind of value that a field takes, in the words of nameOf.
+func wanted(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.BoolKind:
-		return jsontext.KindTrue, "true or false"
+		return nameOf(jsontext.KindTrue)
 	case protoreflect.Int32Kind, protoreflect.Int64Kind, protoreflect.DoubleKind:
-		return jsontext.KindNumber, "a number"
+		return nameOf(jsontext.KindNumber)
 	default:
-		return jsontext.KindString, "text"
+		return nameOf(jsontext.KindString)
 	}
 }
 
