@@ -578,3 +578,15 @@ func TestMethods_TellsWhichAreAllowed(t *testing.T) {
 		}
 	}
 }
+
+// The way through the domain's JSON costs a page of the largest size some milliseconds.
+func BenchmarkReply(b *testing.B) {
+	var order api.Order
+	filled(reflect.ValueOf(&order).Elem())
+	page := api.Orders{Orders: slices.Repeat([]api.Order{order}, api.MaxPage)}
+	for b.Loop() {
+		if _, err := reply[apiv1.OrderList](page, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
