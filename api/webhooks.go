@@ -17,13 +17,8 @@ type Webhooks struct {
 // DeadDeliveries is one page of what an endpoint did not take, without bodies.
 type DeadDeliveries struct {
 	Deliveries []sluice.Delivery `json:"deliveries"`
+	Next       int64             `json:"next,omitempty"` // where the page after begins; 0: this is the last one
 }
-
-// MaxPage is the most that one page holds, DefaultPage what it holds where nobody says.
-const (
-	MaxPage     = 1000
-	DefaultPage = 100
-)
 
 // Webhooks reads how the endpoints do.
 func (c *Client) Webhooks(ctx context.Context) (hooks Webhooks, err error) {

@@ -47,24 +47,11 @@ func (w *Worker) changeLimits(ctx context.Context, change func(*sluice.Limits) (
 	return l, nil
 }
 
-// bounded is what the log tells of a change.
-func bounded(what string) string {
-	if len(what) > maxChangeLog {
-		return strings.ToValidUTF8(what[:maxChangeLog], "") + " …"
-	}
-	return what
-}
-
 // ChangeLimits sets what the patch names: JSON merge patch, in which null leaves the doors what they were started with.
 func (s *service) ChangeLimits(ctx context.Context, in *apiv1.MergePatch) (*apiv1.Limits, error) {
-	if err := checkPatchType(ctx); err != nil {
+	patch, err := patchOf(ctx, in)
+	if err != nil {
 		return nil, err
-	}
-	var patch map[string]json.RawMessage
-	if len(in.GetPatch()) > 0 {
-		if err := decode(in.GetPatch(), &patch); err != nil {
-			return nil, err
-		}
 	}
 	if err := checkPatch(patch); err != nil {
 		return nil, err
@@ -76,6 +63,17 @@ func (s *service) ChangeLimits(ctx context.Context, in *apiv1.MergePatch) (*apiv
 		difference, err := mergeLimits(l, in.GetPatch())
 		return "set " + difference, err
 	}))
+}
+
+// patchOf reads the names that a patch sets; nil where it is empty.
+func patchOf(ctx context.Context, in *apiv1.MergePatch) (patch map[string]json.RawMessage, err error) {
+	if err := checkPatchType(ctx); err != nil {
+		return nil, err
+	}
+	if len(in.GetPatch()) > 0 {
+		err = decode(in.GetPatch(), &patch)
+	}
+	return patch, err
 }
 
 // checkPatchType looks at the type of a patch that came over HTTP.

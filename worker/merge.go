@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -23,10 +22,8 @@ func merge[T any](v *T, patch []byte, want string) (difference string, err error
 		return "", sluice.Refuse(sluice.BadRequest, "the patch can't be applied: %v; %s", err, want)
 	}
 	var after T
-	d := json.NewDecoder(bytes.NewReader(merged))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&after); err != nil {
-		return "", sluice.Refuse(sluice.BadRequest, "the patch can't be read: %v; %s", err, want)
+	if err := decode(merged, &after); err != nil {
+		return "", sluice.Refuse(sluice.BadRequest, "%v; %s", err, want)
 	}
 	if merged, err = json.Marshal(after); err != nil {
 		return "", fmt.Errorf("write what was patched: %w", err)
@@ -42,7 +39,8 @@ func merge[T any](v *T, patch []byte, want string) (difference string, err error
 // maxChangeLog is how many bytes of one change the log tells.
 const maxChangeLog = 1000
 
-func shortened(what string) string {
+// bounded is what the log tells of a change.
+func bounded(what string) string {
 	if len(what) > maxChangeLog {
 		return strings.ToValidUTF8(what[:maxChangeLog], "") + " …"
 	}

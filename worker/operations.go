@@ -65,7 +65,6 @@ func (w *Worker) routes(srv *khttp.Server, impl apiv1.OperationsServer) error {
 	r := srv.Route("/")
 	r.POST(api.PathFacts, handle(w.facts))
 	r.POST(api.PathStatuses, handle(w.statuses))
-	w.webhookRoutes(r)
 	r.GET(api.PathDocument, document(api.OperationsDocument))
 	r.GET(api.PathDoorDocument, document(api.DoorDocument))
 	srv.Handle("/metrics", promhttp.HandlerFor(w.Registry, promhttp.HandlerOpts{}))

@@ -74,31 +74,39 @@ func requests(s *shop, d *desk) map[string][]string {
 			`{"id":"WAY","stock":5,"per_user_limit":2,"starts_at":"2020-03-01T18:00:00.5Z","ends_at":"2099-03-01T18:00:00Z","payment_window":"15m","max_age":"2m","checkout_url":"https://shop.example/pay?o={order}","over_admission":2,"reserved_for":"members","reserved_share":0.2}`,
 			`{"id":"demo","stock":5}`, `{"id":"DEMO","stock":5}`, `{"id":"x","stock":-1}`,
 		},
-		"ListSales":        {`{}`, `{"after":"a","limit":1}`, `{"after":"zzz"}`, `{"limit":1001}`},
-		"GetSale":          {`{"id":"demo"}`, `{"id":"none"}`, `{"id":"NO SALE"}`},
-		"ChangeSale":       {`{"id":"demo","sku":"boots"}`, `{"id":"none","paused":true}`},
-		"PauseSale":        {`{"id":"demo"}`, `{"id":"none"}`},
-		"ResumeSale":       {`{"id":"demo"}`, `{"id":"none"}`},
-		"TopUpSale":        {`{"id":"demo","units":1}`, `{"id":"demo","units":-1000}`, `{"id":"demo"}`, `{"id":"none","units":1}`},
-		"EndSale":          {`{"id":"none"}`, `{"id":"WAY"}`},
-		"ExtendHolds":      {`{"id":"demo","for":"15m"}`, `{"id":"demo"}`, `{"id":"none","for":"1m"}`},
-		"ListOrders":       {`{"limit":2}`, `{"limit":2,"after":"` + record + `","state":"paid"}`, `{"state":"queued"}`, `{"after":"ffffffff-ffff-8fff-bfff-ffffffffffff"}`},
-		"GetOrder":         {`{"id":"` + held + `"}`, `{"id":"` + unknown + `"}`, `{"id":"` + record + `"}`, `{"id":"x"}`},
-		"TraceOrder":       {`{"id":"` + record + `"}`, `{"id":"` + unknown + `"}`, `{"id":"ffffffff-ffff-8fff-bfff-ffffffffffff"}`},
-		"PayOrder":         {`{"id":"` + held + `","payment_ref":"visa-1"}`, `{"id":"` + held + `","payment_ref":"visa-2"}`, `{"id":"` + held + `"}`, `{"id":"` + unknown + `","payment_ref":"x"}`},
-		"CancelOrder":      {`{"id":"` + held + `"}`, `{"id":"` + unknown + `"}`},
-		"Audit":            {`{}`},
-		"ListEvents":       {`{}`, `{"after":6}`, `{"after":2,"limit":2,"wait":"1s"}`, `{"wait":"1h"}`},
-		"ListRefunds":      {`{"limit":2}`, `{"all":true,"after":2}`, `{"after":-1}`, `{"after":100}`},
-		"GiveRefund":       {`{"id":1}`, `{"id":77}`},
-		"ListDeadLetters":  {`{"limit":2}`, `{"all":true,"after":2,"limit":2}`, `{"after":100}`},
-		"GetDeadLetter":    {letter, `{"message":"none"}`},
-		"ReplayDeadLetter": {letter, `{"message":"none"}`},
-		"DropDeadLetter":   {`{"message":"none"}`, `{"message":"WAY"}`},
-		"GetLimits":        {`{}`},
-		"ChangeLimits":     {`{"patch":{"max_wait":"10s","bounds":{"north":5}}}`, `{"patch":{}}`, `{"patch":{"max_wait":5}}`, `{"patch":{"colour":1}}`, `{}`},
-		"Block":            {`{"user":"WAY","for":"1h","note":"n"}`, `{"network":"10.0.0.0/8"}`, `{}`},
-		"Unblock":          {`{"user":"WAY"}`, `{"network":"1.2.3.4"}`, `{}`},
+		"ListSales":          {`{}`, `{"after":"a","limit":1}`, `{"after":"zzz"}`, `{"limit":1001}`},
+		"GetSale":            {`{"id":"demo"}`, `{"id":"none"}`, `{"id":"NO SALE"}`},
+		"ChangeSale":         {`{"id":"demo","sku":"boots"}`, `{"id":"none","paused":true}`},
+		"PauseSale":          {`{"id":"demo"}`, `{"id":"none"}`},
+		"ResumeSale":         {`{"id":"demo"}`, `{"id":"none"}`},
+		"TopUpSale":          {`{"id":"demo","units":1}`, `{"id":"demo","units":-1000}`, `{"id":"demo"}`, `{"id":"none","units":1}`},
+		"EndSale":            {`{"id":"none"}`, `{"id":"WAY"}`},
+		"ExtendHolds":        {`{"id":"demo","for":"15m"}`, `{"id":"demo"}`, `{"id":"none","for":"1m"}`},
+		"ListOrders":         {`{"limit":2}`, `{"limit":2,"after":"` + record + `","state":"paid"}`, `{"state":"queued"}`, `{"after":"ffffffff-ffff-8fff-bfff-ffffffffffff"}`},
+		"GetOrder":           {`{"id":"` + held + `"}`, `{"id":"` + unknown + `"}`, `{"id":"` + record + `"}`, `{"id":"x"}`},
+		"TraceOrder":         {`{"id":"` + record + `"}`, `{"id":"` + unknown + `"}`, `{"id":"ffffffff-ffff-8fff-bfff-ffffffffffff"}`},
+		"PayOrder":           {`{"id":"` + held + `","payment_ref":"visa-1"}`, `{"id":"` + held + `","payment_ref":"visa-2"}`, `{"id":"` + held + `"}`, `{"id":"` + unknown + `","payment_ref":"x"}`},
+		"CancelOrder":        {`{"id":"` + held + `"}`, `{"id":"` + unknown + `"}`},
+		"Audit":              {`{}`},
+		"ListEvents":         {`{}`, `{"after":6}`, `{"after":2,"limit":2,"wait":"1s"}`, `{"wait":"1h"}`},
+		"ListRefunds":        {`{"limit":2}`, `{"all":true,"after":2}`, `{"after":-1}`, `{"after":100}`},
+		"GiveRefund":         {`{"id":1}`, `{"id":77}`},
+		"ListDeadLetters":    {`{"limit":2}`, `{"all":true,"after":2,"limit":2}`, `{"after":100}`},
+		"GetDeadLetter":      {letter, `{"message":"none"}`},
+		"ReplayDeadLetter":   {letter, `{"message":"none"}`},
+		"DropDeadLetter":     {`{"message":"none"}`, `{"message":"WAY"}`},
+		"GetLimits":          {`{}`},
+		"ChangeLimits":       {`{"patch":{"max_wait":"10s","bounds":{"north":5}}}`, `{"patch":{}}`, `{"patch":{"max_wait":5}}`, `{"patch":{"colour":1}}`, `{}`},
+		"Block":              {`{"user":"WAY","for":"1h","note":"n"}`, `{"network":"10.0.0.0/8"}`, `{}`},
+		"GetPools":           {`{}`},
+		"ChangePools":        {`{"patch":{"pools":{"settle":{"rate":500}}}}`, `{"patch":{}}`, `{"patch":{"pools":{"none":{"rate":1}}}}`, `{}`},
+		"ListWebhooks":       {`{}`},
+		"ResumeWebhook":      {`{"name":"none"}`},
+		"ListDeadDeliveries": {`{"name":"none"}`, `{"name":"none","limit":1001}`, `{"name":"none","after":-1}`},
+		"GetDeadDelivery":    {`{"name":"none","seq":1}`},
+		"ReplayDeadDelivery": {`{"name":"none","seq":1}`},
+		"DropDeadDelivery":   {`{"name":"none","seq":1}`},
+		"Unblock":            {`{"user":"WAY"}`, `{"network":"1.2.3.4"}`, `{}`},
 	}
 }
 
@@ -329,6 +337,11 @@ func TestReply_HasEveryFieldOfTheDomain(t *testing.T) {
 	same[apiv1.Limits, *apiv1.Limits, sluice.Limits](t)
 	same[apiv1.BlockChange, *apiv1.BlockChange, api.BlockChange](t)
 	same[apiv1.NewSale, *apiv1.NewSale, api.NewSale](t)
+	same[apiv1.Pools, *apiv1.Pools, api.Pools](t)
+	same[apiv1.Webhook, *apiv1.Webhook, sluice.Webhook](t)
+	same[apiv1.WebhookList, *apiv1.WebhookList, api.Webhooks](t)
+	same[apiv1.Delivery, *apiv1.Delivery, sluice.Delivery](t)
+	same[apiv1.DeliveryList, *apiv1.DeliveryList, api.DeadDeliveries](t)
 	same[apiv1.SalePatch, *apiv1.SalePatch, sluice.SalePatch](t)
 }
 

@@ -2702,6 +2702,810 @@ func (x *BlockChange) GetBlock() *BlockEntry {
 	return nil
 }
 
+type Pools struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       int64                  `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Pools         map[string]*PoolSet    `protobuf:"bytes,2,rep,name=pools,proto3" json:"pools,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Worker        []*Pool                `protobuf:"bytes,3,rep,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pools) Reset() {
+	*x = Pools{}
+	mi := &file_api_v1_operations_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pools) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pools) ProtoMessage() {}
+
+func (x *Pools) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pools.ProtoReflect.Descriptor instead.
+func (*Pools) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Pools) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Pools) GetPools() map[string]*PoolSet {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+func (x *Pools) GetWorker() []*Pool {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
+type PoolSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rate          *float64               `protobuf:"fixed64,1,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
+	Window        *int32                 `protobuf:"varint,2,opt,name=window,proto3,oneof" json:"window,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolSet) Reset() {
+	*x = PoolSet{}
+	mi := &file_api_v1_operations_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolSet) ProtoMessage() {}
+
+func (x *PoolSet) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolSet.ProtoReflect.Descriptor instead.
+func (*PoolSet) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PoolSet) GetRate() float64 {
+	if x != nil && x.Rate != nil {
+		return *x.Rate
+	}
+	return 0
+}
+
+func (x *PoolSet) GetWindow() int32 {
+	if x != nil && x.Window != nil {
+		return *x.Window
+	}
+	return 0
+}
+
+type Pool struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Topic          string                 `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	Channel        string                 `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	Workers        int32                  `protobuf:"varint,4,opt,name=workers,proto3" json:"workers,omitempty"`
+	Flush          *durationpb.Duration   `protobuf:"bytes,5,opt,name=flush,proto3" json:"flush,omitempty"`
+	Started        *PoolStart             `protobuf:"bytes,6,opt,name=started,proto3" json:"started,omitempty"`
+	Set            *PoolSet               `protobuf:"bytes,7,opt,name=set,proto3" json:"set,omitempty"`
+	State          string                 `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"` // waiting, draining, paused, probing
+	Rate           float64                `protobuf:"fixed64,9,opt,name=rate,proto3" json:"rate,omitempty"`
+	Batch          int32                  `protobuf:"varint,10,opt,name=batch,proto3" json:"batch,omitempty"`
+	LargestWindow  int32                  `protobuf:"varint,11,opt,name=largest_window,json=largestWindow,proto3" json:"largest_window,omitempty"`
+	Window         int32                  `protobuf:"varint,12,opt,name=window,proto3" json:"window,omitempty"`
+	InHand         int32                  `protobuf:"varint,13,opt,name=in_hand,json=inHand,proto3" json:"in_hand,omitempty"`
+	CommitLatency  *durationpb.Duration   `protobuf:"bytes,14,opt,name=commit_latency,json=commitLatency,proto3" json:"commit_latency,omitempty"`
+	CommitBaseline *durationpb.Duration   `protobuf:"bytes,15,opt,name=commit_baseline,json=commitBaseline,proto3" json:"commit_baseline,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Pool) Reset() {
+	*x = Pool{}
+	mi := &file_api_v1_operations_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pool) ProtoMessage() {}
+
+func (x *Pool) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pool.ProtoReflect.Descriptor instead.
+func (*Pool) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Pool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Pool) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *Pool) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Pool) GetWorkers() int32 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
+}
+
+func (x *Pool) GetFlush() *durationpb.Duration {
+	if x != nil {
+		return x.Flush
+	}
+	return nil
+}
+
+func (x *Pool) GetStarted() *PoolStart {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Pool) GetSet() *PoolSet {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *Pool) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Pool) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Pool) GetBatch() int32 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *Pool) GetLargestWindow() int32 {
+	if x != nil {
+		return x.LargestWindow
+	}
+	return 0
+}
+
+func (x *Pool) GetWindow() int32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *Pool) GetInHand() int32 {
+	if x != nil {
+		return x.InHand
+	}
+	return 0
+}
+
+func (x *Pool) GetCommitLatency() *durationpb.Duration {
+	if x != nil {
+		return x.CommitLatency
+	}
+	return nil
+}
+
+func (x *Pool) GetCommitBaseline() *durationpb.Duration {
+	if x != nil {
+		return x.CommitBaseline
+	}
+	return nil
+}
+
+type PoolStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rate          float64                `protobuf:"fixed64,1,opt,name=rate,proto3" json:"rate,omitempty"`
+	Window        int32                  `protobuf:"varint,2,opt,name=window,proto3" json:"window,omitempty"`
+	Batch         int32                  `protobuf:"varint,3,opt,name=batch,proto3" json:"batch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolStart) Reset() {
+	*x = PoolStart{}
+	mi := &file_api_v1_operations_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolStart) ProtoMessage() {}
+
+func (x *PoolStart) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolStart.ProtoReflect.Descriptor instead.
+func (*PoolStart) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PoolStart) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *PoolStart) GetWindow() int32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *PoolStart) GetBatch() int32 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+type WebhookName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookName) Reset() {
+	*x = WebhookName{}
+	mi := &file_api_v1_operations_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookName) ProtoMessage() {}
+
+func (x *WebhookName) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookName.ProtoReflect.Descriptor instead.
+func (*WebhookName) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *WebhookName) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type Webhook struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // scheme, host and port
+	SeenAt        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"`
+	Behind        *int64                 `protobuf:"varint,4,opt,name=behind,proto3,oneof" json:"behind,omitempty"` // absent: unknown
+	Waiting       int64                  `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Dead          int64                  `protobuf:"varint,6,opt,name=dead,proto3" json:"dead,omitempty"`
+	Disabled      *bool                  `protobuf:"varint,7,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
+	FailingSince  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	LastError     *string                `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3,oneof" json:"last_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Webhook) Reset() {
+	*x = Webhook{}
+	mi := &file_api_v1_operations_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Webhook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Webhook) ProtoMessage() {}
+
+func (x *Webhook) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
+func (*Webhook) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Webhook) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Webhook) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Webhook) GetSeenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SeenAt
+	}
+	return nil
+}
+
+func (x *Webhook) GetBehind() int64 {
+	if x != nil && x.Behind != nil {
+		return *x.Behind
+	}
+	return 0
+}
+
+func (x *Webhook) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Webhook) GetDead() int64 {
+	if x != nil {
+		return x.Dead
+	}
+	return 0
+}
+
+func (x *Webhook) GetDisabled() bool {
+	if x != nil && x.Disabled != nil {
+		return *x.Disabled
+	}
+	return false
+}
+
+func (x *Webhook) GetFailingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingSince
+	}
+	return nil
+}
+
+func (x *Webhook) GetLastError() string {
+	if x != nil && x.LastError != nil {
+		return *x.LastError
+	}
+	return ""
+}
+
+type WebhookList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Webhooks      []*Webhook             `protobuf:"bytes,1,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookList) Reset() {
+	*x = WebhookList{}
+	mi := &file_api_v1_operations_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookList) ProtoMessage() {}
+
+func (x *WebhookList) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookList.ProtoReflect.Descriptor instead.
+func (*WebhookList) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *WebhookList) GetWebhooks() []*Webhook {
+	if x != nil {
+		return x.Webhooks
+	}
+	return nil
+}
+
+type DeadDeliveries struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	After         int64                  `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"` // the last one of the page before; 0: the first page
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 100
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadDeliveries) Reset() {
+	*x = DeadDeliveries{}
+	mi := &file_api_v1_operations_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadDeliveries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadDeliveries) ProtoMessage() {}
+
+func (x *DeadDeliveries) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadDeliveries.ProtoReflect.Descriptor instead.
+func (*DeadDeliveries) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *DeadDeliveries) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeadDeliveries) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *DeadDeliveries) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type DeliveryName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Seq           int64                  `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliveryName) Reset() {
+	*x = DeliveryName{}
+	mi := &file_api_v1_operations_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliveryName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliveryName) ProtoMessage() {}
+
+func (x *DeliveryName) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliveryName.ProtoReflect.Descriptor instead.
+func (*DeliveryName) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *DeliveryName) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeliveryName) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+type Delivery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"` // waiting, again, dead
+	Attempts      int32                  `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	FirstAt       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=first_at,json=firstAt,proto3" json:"first_at,omitempty"`
+	NextAt        *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
+	LastError     string                 `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	Body          []byte                 `protobuf:"bytes,10,opt,name=body,proto3,oneof" json:"body,omitempty"` // absent in lists
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivery) Reset() {
+	*x = Delivery{}
+	mi := &file_api_v1_operations_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivery) ProtoMessage() {}
+
+func (x *Delivery) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
+func (*Delivery) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Delivery) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Delivery) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Delivery) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Delivery) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Delivery) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Delivery) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Delivery) GetFirstAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstAt
+	}
+	return nil
+}
+
+func (x *Delivery) GetNextAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAt
+	}
+	return nil
+}
+
+func (x *Delivery) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Delivery) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+type DeliveryList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deliveries    []*Delivery            `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	Next          *int64                 `protobuf:"varint,2,opt,name=next,proto3,oneof" json:"next,omitempty"` // the page after begins after it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliveryList) Reset() {
+	*x = DeliveryList{}
+	mi := &file_api_v1_operations_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliveryList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliveryList) ProtoMessage() {}
+
+func (x *DeliveryList) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliveryList.ProtoReflect.Descriptor instead.
+func (*DeliveryList) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *DeliveryList) GetDeliveries() []*Delivery {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
+func (x *DeliveryList) GetNext() int64 {
+	if x != nil && x.Next != nil {
+		return *x.Next
+	}
+	return 0
+}
+
 var File_api_v1_operations_proto protoreflect.FileDescriptor
 
 const file_api_v1_operations_proto_rawDesc = "" +
@@ -3007,7 +3811,86 @@ const file_api_v1_operations_proto_rawDesc = "" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\"T\n" +
 	"\vBlockChange\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x03R\aversion\x12+\n" +
-	"\x05block\x18\x02 \x01(\v2\x15.sluice.v1.BlockEntryR\x05block2\x8b\x11\n" +
+	"\x05block\x18\x02 \x01(\v2\x15.sluice.v1.BlockEntryR\x05block\"\xd1\x01\n" +
+	"\x05Pools\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x03R\aversion\x121\n" +
+	"\x05pools\x18\x02 \x03(\v2\x1b.sluice.v1.Pools.PoolsEntryR\x05pools\x12-\n" +
+	"\x06worker\x18\x03 \x03(\v2\x0f.sluice.v1.PoolB\x04\xd0\xf3\x18\x01R\x06worker\x1aL\n" +
+	"\n" +
+	"PoolsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
+	"\x05value\x18\x02 \x01(\v2\x12.sluice.v1.PoolSetR\x05value:\x028\x01\"S\n" +
+	"\aPoolSet\x12\x17\n" +
+	"\x04rate\x18\x01 \x01(\x01H\x00R\x04rate\x88\x01\x01\x12\x1b\n" +
+	"\x06window\x18\x02 \x01(\x05H\x01R\x06window\x88\x01\x01B\a\n" +
+	"\x05_rateB\t\n" +
+	"\a_window\"\x89\x04\n" +
+	"\x04Pool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x18\n" +
+	"\achannel\x18\x03 \x01(\tR\achannel\x12\x18\n" +
+	"\aworkers\x18\x04 \x01(\x05R\aworkers\x12/\n" +
+	"\x05flush\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05flush\x12.\n" +
+	"\astarted\x18\x06 \x01(\v2\x14.sluice.v1.PoolStartR\astarted\x12$\n" +
+	"\x03set\x18\a \x01(\v2\x12.sluice.v1.PoolSetR\x03set\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x12\x12\n" +
+	"\x04rate\x18\t \x01(\x01R\x04rate\x12\x14\n" +
+	"\x05batch\x18\n" +
+	" \x01(\x05R\x05batch\x12%\n" +
+	"\x0elargest_window\x18\v \x01(\x05R\rlargestWindow\x12\x16\n" +
+	"\x06window\x18\f \x01(\x05R\x06window\x12\x17\n" +
+	"\ain_hand\x18\r \x01(\x05R\x06inHand\x12@\n" +
+	"\x0ecommit_latency\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\rcommitLatency\x12B\n" +
+	"\x0fcommit_baseline\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\x0ecommitBaseline\"M\n" +
+	"\tPoolStart\x12\x12\n" +
+	"\x04rate\x18\x01 \x01(\x01R\x04rate\x12\x16\n" +
+	"\x06window\x18\x02 \x01(\x05R\x06window\x12\x14\n" +
+	"\x05batch\x18\x03 \x01(\x05R\x05batch\"!\n" +
+	"\vWebhookName\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xe4\x02\n" +
+	"\aWebhook\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x123\n" +
+	"\aseen_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\x12\x1b\n" +
+	"\x06behind\x18\x04 \x01(\x03H\x00R\x06behind\x88\x01\x01\x12\x18\n" +
+	"\awaiting\x18\x05 \x01(\x03R\awaiting\x12\x12\n" +
+	"\x04dead\x18\x06 \x01(\x03R\x04dead\x12\x1f\n" +
+	"\bdisabled\x18\a \x01(\bH\x01R\bdisabled\x88\x01\x01\x12?\n" +
+	"\rfailing_since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x12\"\n" +
+	"\n" +
+	"last_error\x18\t \x01(\tH\x02R\tlastError\x88\x01\x01B\t\n" +
+	"\a_behindB\v\n" +
+	"\t_disabledB\r\n" +
+	"\v_last_error\"C\n" +
+	"\vWebhookList\x124\n" +
+	"\bwebhooks\x18\x01 \x03(\v2\x12.sluice.v1.WebhookB\x04\xd0\xf3\x18\x01R\bwebhooks\"P\n" +
+	"\x0eDeadDeliveries\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"4\n" +
+	"\fDeliveryName\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x03R\x03seq\"\xd3\x02\n" +
+	"\bDelivery\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x12\x1a\n" +
+	"\battempts\x18\x06 \x01(\x05R\battempts\x125\n" +
+	"\bfirst_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\afirstAt\x123\n" +
+	"\anext_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAt\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\t \x01(\tR\tlastError\x12\x1d\n" +
+	"\x04body\x18\n" +
+	" \x01(\fB\x04\xc8\xf3\x18\x01H\x00R\x04body\x88\x01\x01B\a\n" +
+	"\x05_body\"k\n" +
+	"\fDeliveryList\x129\n" +
+	"\n" +
+	"deliveries\x18\x01 \x03(\v2\x13.sluice.v1.DeliveryB\x04\xd0\xf3\x18\x01R\n" +
+	"deliveries\x12\x17\n" +
+	"\x04next\x18\x02 \x01(\x03H\x00R\x04next\x88\x01\x01B\a\n" +
+	"\x05_next2\x8d\x17\n" +
 	"\n" +
 	"Operations\x12L\n" +
 	"\n" +
@@ -3048,7 +3931,15 @@ const file_api_v1_operations_proto_rawDesc = "" +
 	"\x05Block\x12\x13.sluice.v1.NewBlock\x1a\x16.sluice.v1.BlockChange\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
 	"/v1/blocks\x12I\n" +
 	"\aUnblock\x12\x12.sluice.v1.Blocked\x1a\x16.sluice.v1.BlockChange\"\x12\x82\xd3\xe4\x93\x02\f*\n" +
-	"/v1/blocksB\x15Z\x13sluice/api/v1;apiv1b\x06proto3"
+	"/v1/blocks\x12C\n" +
+	"\bGetPools\x12\x12.sluice.v1.Nothing\x1a\x10.sluice.v1.Pools\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/pools\x12P\n" +
+	"\vChangePools\x12\x15.sluice.v1.MergePatch\x1a\x10.sluice.v1.Pools\"\x18\x82\xd3\xe4\x93\x02\x12:\x05patch2\t/v1/pools\x12P\n" +
+	"\fListWebhooks\x12\x12.sluice.v1.Nothing\x1a\x16.sluice.v1.WebhookList\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/webhooks\x12b\n" +
+	"\rResumeWebhook\x12\x16.sluice.v1.WebhookName\x1a\x12.sluice.v1.Webhook\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/webhooks/{name}/resume\x12j\n" +
+	"\x12ListDeadDeliveries\x12\x19.sluice.v1.DeadDeliveries\x1a\x17.sluice.v1.DeliveryList\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/webhooks/{name}/dead\x12g\n" +
+	"\x0fGetDeadDelivery\x12\x17.sluice.v1.DeliveryName\x1a\x13.sluice.v1.Delivery\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/webhooks/{name}/dead/{seq}\x12t\n" +
+	"\x12ReplayDeadDelivery\x12\x17.sluice.v1.DeliveryName\x1a\x13.sluice.v1.Delivery\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/webhooks/{name}/dead/{seq}/replay\x12h\n" +
+	"\x10DropDeadDelivery\x12\x17.sluice.v1.DeliveryName\x1a\x13.sluice.v1.Delivery\"&\x82\xd3\xe4\x93\x02 *\x1e/v1/webhooks/{name}/dead/{seq}B\x15Z\x13sluice/api/v1;apiv1b\x06proto3"
 
 var (
 	file_api_v1_operations_proto_rawDescOnce sync.Once
@@ -3062,7 +3953,7 @@ func file_api_v1_operations_proto_rawDescGZIP() []byte {
 	return file_api_v1_operations_proto_rawDescData
 }
 
-var file_api_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_api_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_api_v1_operations_proto_goTypes = []any{
 	(*Nothing)(nil),               // 0: sluice.v1.Nothing
 	(*Page)(nil),                  // 1: sluice.v1.Page
@@ -3099,115 +3990,158 @@ var file_api_v1_operations_proto_goTypes = []any{
 	(*NewBlock)(nil),              // 32: sluice.v1.NewBlock
 	(*Blocked)(nil),               // 33: sluice.v1.Blocked
 	(*BlockChange)(nil),           // 34: sluice.v1.BlockChange
-	nil,                           // 35: sluice.v1.SaleLedger.OrdersEntry
-	nil,                           // 36: sluice.v1.Limits.BoundsEntry
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
+	(*Pools)(nil),                 // 35: sluice.v1.Pools
+	(*PoolSet)(nil),               // 36: sluice.v1.PoolSet
+	(*Pool)(nil),                  // 37: sluice.v1.Pool
+	(*PoolStart)(nil),             // 38: sluice.v1.PoolStart
+	(*WebhookName)(nil),           // 39: sluice.v1.WebhookName
+	(*Webhook)(nil),               // 40: sluice.v1.Webhook
+	(*WebhookList)(nil),           // 41: sluice.v1.WebhookList
+	(*DeadDeliveries)(nil),        // 42: sluice.v1.DeadDeliveries
+	(*DeliveryName)(nil),          // 43: sluice.v1.DeliveryName
+	(*Delivery)(nil),              // 44: sluice.v1.Delivery
+	(*DeliveryList)(nil),          // 45: sluice.v1.DeliveryList
+	nil,                           // 46: sluice.v1.SaleLedger.OrdersEntry
+	nil,                           // 47: sluice.v1.Limits.BoundsEntry
+	nil,                           // 48: sluice.v1.Pools.PoolsEntry
+	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
 }
 var file_api_v1_operations_proto_depIdxs = []int32{
-	37, // 0: sluice.v1.NewSale.starts_at:type_name -> google.protobuf.Timestamp
-	37, // 1: sluice.v1.NewSale.ends_at:type_name -> google.protobuf.Timestamp
-	38, // 2: sluice.v1.NewSale.payment_window:type_name -> google.protobuf.Duration
-	38, // 3: sluice.v1.NewSale.payment_grace:type_name -> google.protobuf.Duration
-	38, // 4: sluice.v1.NewSale.max_age:type_name -> google.protobuf.Duration
-	37, // 5: sluice.v1.SalePatch.starts_at:type_name -> google.protobuf.Timestamp
-	37, // 6: sluice.v1.SalePatch.ends_at:type_name -> google.protobuf.Timestamp
-	38, // 7: sluice.v1.SalePatch.payment_window:type_name -> google.protobuf.Duration
-	38, // 8: sluice.v1.SalePatch.payment_grace:type_name -> google.protobuf.Duration
-	38, // 9: sluice.v1.SalePatch.max_age:type_name -> google.protobuf.Duration
-	38, // 10: sluice.v1.Extension.for:type_name -> google.protobuf.Duration
-	37, // 11: sluice.v1.Extended.until:type_name -> google.protobuf.Timestamp
-	37, // 12: sluice.v1.Sale.starts_at:type_name -> google.protobuf.Timestamp
-	37, // 13: sluice.v1.Sale.ends_at:type_name -> google.protobuf.Timestamp
-	38, // 14: sluice.v1.Sale.payment_window:type_name -> google.protobuf.Duration
-	38, // 15: sluice.v1.Sale.payment_grace:type_name -> google.protobuf.Duration
-	38, // 16: sluice.v1.Sale.max_age:type_name -> google.protobuf.Duration
-	37, // 17: sluice.v1.Sale.next_release:type_name -> google.protobuf.Timestamp
-	37, // 18: sluice.v1.SaleList.now:type_name -> google.protobuf.Timestamp
+	49, // 0: sluice.v1.NewSale.starts_at:type_name -> google.protobuf.Timestamp
+	49, // 1: sluice.v1.NewSale.ends_at:type_name -> google.protobuf.Timestamp
+	50, // 2: sluice.v1.NewSale.payment_window:type_name -> google.protobuf.Duration
+	50, // 3: sluice.v1.NewSale.payment_grace:type_name -> google.protobuf.Duration
+	50, // 4: sluice.v1.NewSale.max_age:type_name -> google.protobuf.Duration
+	49, // 5: sluice.v1.SalePatch.starts_at:type_name -> google.protobuf.Timestamp
+	49, // 6: sluice.v1.SalePatch.ends_at:type_name -> google.protobuf.Timestamp
+	50, // 7: sluice.v1.SalePatch.payment_window:type_name -> google.protobuf.Duration
+	50, // 8: sluice.v1.SalePatch.payment_grace:type_name -> google.protobuf.Duration
+	50, // 9: sluice.v1.SalePatch.max_age:type_name -> google.protobuf.Duration
+	50, // 10: sluice.v1.Extension.for:type_name -> google.protobuf.Duration
+	49, // 11: sluice.v1.Extended.until:type_name -> google.protobuf.Timestamp
+	49, // 12: sluice.v1.Sale.starts_at:type_name -> google.protobuf.Timestamp
+	49, // 13: sluice.v1.Sale.ends_at:type_name -> google.protobuf.Timestamp
+	50, // 14: sluice.v1.Sale.payment_window:type_name -> google.protobuf.Duration
+	50, // 15: sluice.v1.Sale.payment_grace:type_name -> google.protobuf.Duration
+	50, // 16: sluice.v1.Sale.max_age:type_name -> google.protobuf.Duration
+	49, // 17: sluice.v1.Sale.next_release:type_name -> google.protobuf.Timestamp
+	49, // 18: sluice.v1.SaleList.now:type_name -> google.protobuf.Timestamp
 	8,  // 19: sluice.v1.SaleList.sales:type_name -> sluice.v1.Sale
-	37, // 20: sluice.v1.Status.pay_by:type_name -> google.protobuf.Timestamp
-	37, // 21: sluice.v1.Status.settled_at:type_name -> google.protobuf.Timestamp
-	37, // 22: sluice.v1.Order.pay_by:type_name -> google.protobuf.Timestamp
-	37, // 23: sluice.v1.Order.settled_at:type_name -> google.protobuf.Timestamp
-	37, // 24: sluice.v1.Order.release_at:type_name -> google.protobuf.Timestamp
-	37, // 25: sluice.v1.Order.accepted_at:type_name -> google.protobuf.Timestamp
+	49, // 20: sluice.v1.Status.pay_by:type_name -> google.protobuf.Timestamp
+	49, // 21: sluice.v1.Status.settled_at:type_name -> google.protobuf.Timestamp
+	49, // 22: sluice.v1.Order.pay_by:type_name -> google.protobuf.Timestamp
+	49, // 23: sluice.v1.Order.settled_at:type_name -> google.protobuf.Timestamp
+	49, // 24: sluice.v1.Order.release_at:type_name -> google.protobuf.Timestamp
+	49, // 25: sluice.v1.Order.accepted_at:type_name -> google.protobuf.Timestamp
 	14, // 26: sluice.v1.OrderList.orders:type_name -> sluice.v1.Order
 	14, // 27: sluice.v1.Trace.order:type_name -> sluice.v1.Order
 	20, // 28: sluice.v1.Trace.events:type_name -> sluice.v1.Event
 	18, // 29: sluice.v1.Ledger.sales:type_name -> sluice.v1.SaleLedger
-	35, // 30: sluice.v1.SaleLedger.orders:type_name -> sluice.v1.SaleLedger.OrdersEntry
-	38, // 31: sluice.v1.EventQuery.wait:type_name -> google.protobuf.Duration
-	37, // 32: sluice.v1.Event.at:type_name -> google.protobuf.Timestamp
-	37, // 33: sluice.v1.Event.pay_by:type_name -> google.protobuf.Timestamp
+	46, // 30: sluice.v1.SaleLedger.orders:type_name -> sluice.v1.SaleLedger.OrdersEntry
+	50, // 31: sluice.v1.EventQuery.wait:type_name -> google.protobuf.Duration
+	49, // 32: sluice.v1.Event.at:type_name -> google.protobuf.Timestamp
+	49, // 33: sluice.v1.Event.pay_by:type_name -> google.protobuf.Timestamp
 	20, // 34: sluice.v1.EventList.events:type_name -> sluice.v1.Event
-	37, // 35: sluice.v1.Refund.at:type_name -> google.protobuf.Timestamp
-	37, // 36: sluice.v1.Refund.given_at:type_name -> google.protobuf.Timestamp
+	49, // 35: sluice.v1.Refund.at:type_name -> google.protobuf.Timestamp
+	49, // 36: sluice.v1.Refund.given_at:type_name -> google.protobuf.Timestamp
 	24, // 37: sluice.v1.RefundList.refunds:type_name -> sluice.v1.Refund
-	37, // 38: sluice.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	49, // 38: sluice.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
 	27, // 39: sluice.v1.DeadLetterList.deadletters:type_name -> sluice.v1.DeadLetter
-	36, // 40: sluice.v1.Limits.bounds:type_name -> sluice.v1.Limits.BoundsEntry
-	38, // 41: sluice.v1.Limits.max_wait:type_name -> google.protobuf.Duration
+	47, // 40: sluice.v1.Limits.bounds:type_name -> sluice.v1.Limits.BoundsEntry
+	50, // 41: sluice.v1.Limits.max_wait:type_name -> google.protobuf.Duration
 	31, // 42: sluice.v1.Limits.blocks:type_name -> sluice.v1.BlockEntry
-	37, // 43: sluice.v1.BlockEntry.until:type_name -> google.protobuf.Timestamp
-	38, // 44: sluice.v1.NewBlock.for:type_name -> google.protobuf.Duration
+	49, // 43: sluice.v1.BlockEntry.until:type_name -> google.protobuf.Timestamp
+	50, // 44: sluice.v1.NewBlock.for:type_name -> google.protobuf.Duration
 	31, // 45: sluice.v1.BlockChange.block:type_name -> sluice.v1.BlockEntry
-	3,  // 46: sluice.v1.Operations.CreateSale:input_type -> sluice.v1.NewSale
-	1,  // 47: sluice.v1.Operations.ListSales:input_type -> sluice.v1.Page
-	2,  // 48: sluice.v1.Operations.GetSale:input_type -> sluice.v1.SaleName
-	4,  // 49: sluice.v1.Operations.ChangeSale:input_type -> sluice.v1.SalePatch
-	5,  // 50: sluice.v1.Operations.TopUpSale:input_type -> sluice.v1.TopUp
-	2,  // 51: sluice.v1.Operations.PauseSale:input_type -> sluice.v1.SaleName
-	2,  // 52: sluice.v1.Operations.ResumeSale:input_type -> sluice.v1.SaleName
-	2,  // 53: sluice.v1.Operations.EndSale:input_type -> sluice.v1.SaleName
-	6,  // 54: sluice.v1.Operations.ExtendHolds:input_type -> sluice.v1.Extension
-	13, // 55: sluice.v1.Operations.ListOrders:input_type -> sluice.v1.OrderQuery
-	10, // 56: sluice.v1.Operations.GetOrder:input_type -> sluice.v1.OrderName
-	10, // 57: sluice.v1.Operations.TraceOrder:input_type -> sluice.v1.OrderName
-	11, // 58: sluice.v1.Operations.PayOrder:input_type -> sluice.v1.Payment
-	10, // 59: sluice.v1.Operations.CancelOrder:input_type -> sluice.v1.OrderName
-	0,  // 60: sluice.v1.Operations.Audit:input_type -> sluice.v1.Nothing
-	19, // 61: sluice.v1.Operations.ListEvents:input_type -> sluice.v1.EventQuery
-	22, // 62: sluice.v1.Operations.ListRefunds:input_type -> sluice.v1.Backlog
-	23, // 63: sluice.v1.Operations.GiveRefund:input_type -> sluice.v1.RefundName
-	22, // 64: sluice.v1.Operations.ListDeadLetters:input_type -> sluice.v1.Backlog
-	26, // 65: sluice.v1.Operations.GetDeadLetter:input_type -> sluice.v1.DeadLetterName
-	26, // 66: sluice.v1.Operations.ReplayDeadLetter:input_type -> sluice.v1.DeadLetterName
-	26, // 67: sluice.v1.Operations.DropDeadLetter:input_type -> sluice.v1.DeadLetterName
-	0,  // 68: sluice.v1.Operations.GetLimits:input_type -> sluice.v1.Nothing
-	29, // 69: sluice.v1.Operations.ChangeLimits:input_type -> sluice.v1.MergePatch
-	32, // 70: sluice.v1.Operations.Block:input_type -> sluice.v1.NewBlock
-	33, // 71: sluice.v1.Operations.Unblock:input_type -> sluice.v1.Blocked
-	8,  // 72: sluice.v1.Operations.CreateSale:output_type -> sluice.v1.Sale
-	9,  // 73: sluice.v1.Operations.ListSales:output_type -> sluice.v1.SaleList
-	8,  // 74: sluice.v1.Operations.GetSale:output_type -> sluice.v1.Sale
-	8,  // 75: sluice.v1.Operations.ChangeSale:output_type -> sluice.v1.Sale
-	8,  // 76: sluice.v1.Operations.TopUpSale:output_type -> sluice.v1.Sale
-	8,  // 77: sluice.v1.Operations.PauseSale:output_type -> sluice.v1.Sale
-	8,  // 78: sluice.v1.Operations.ResumeSale:output_type -> sluice.v1.Sale
-	8,  // 79: sluice.v1.Operations.EndSale:output_type -> sluice.v1.Sale
-	7,  // 80: sluice.v1.Operations.ExtendHolds:output_type -> sluice.v1.Extended
-	15, // 81: sluice.v1.Operations.ListOrders:output_type -> sluice.v1.OrderList
-	12, // 82: sluice.v1.Operations.GetOrder:output_type -> sluice.v1.Status
-	16, // 83: sluice.v1.Operations.TraceOrder:output_type -> sluice.v1.Trace
-	12, // 84: sluice.v1.Operations.PayOrder:output_type -> sluice.v1.Status
-	12, // 85: sluice.v1.Operations.CancelOrder:output_type -> sluice.v1.Status
-	17, // 86: sluice.v1.Operations.Audit:output_type -> sluice.v1.Ledger
-	21, // 87: sluice.v1.Operations.ListEvents:output_type -> sluice.v1.EventList
-	25, // 88: sluice.v1.Operations.ListRefunds:output_type -> sluice.v1.RefundList
-	24, // 89: sluice.v1.Operations.GiveRefund:output_type -> sluice.v1.Refund
-	28, // 90: sluice.v1.Operations.ListDeadLetters:output_type -> sluice.v1.DeadLetterList
-	27, // 91: sluice.v1.Operations.GetDeadLetter:output_type -> sluice.v1.DeadLetter
-	12, // 92: sluice.v1.Operations.ReplayDeadLetter:output_type -> sluice.v1.Status
-	0,  // 93: sluice.v1.Operations.DropDeadLetter:output_type -> sluice.v1.Nothing
-	30, // 94: sluice.v1.Operations.GetLimits:output_type -> sluice.v1.Limits
-	30, // 95: sluice.v1.Operations.ChangeLimits:output_type -> sluice.v1.Limits
-	34, // 96: sluice.v1.Operations.Block:output_type -> sluice.v1.BlockChange
-	34, // 97: sluice.v1.Operations.Unblock:output_type -> sluice.v1.BlockChange
-	72, // [72:98] is the sub-list for method output_type
-	46, // [46:72] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	48, // 46: sluice.v1.Pools.pools:type_name -> sluice.v1.Pools.PoolsEntry
+	37, // 47: sluice.v1.Pools.worker:type_name -> sluice.v1.Pool
+	50, // 48: sluice.v1.Pool.flush:type_name -> google.protobuf.Duration
+	38, // 49: sluice.v1.Pool.started:type_name -> sluice.v1.PoolStart
+	36, // 50: sluice.v1.Pool.set:type_name -> sluice.v1.PoolSet
+	50, // 51: sluice.v1.Pool.commit_latency:type_name -> google.protobuf.Duration
+	50, // 52: sluice.v1.Pool.commit_baseline:type_name -> google.protobuf.Duration
+	49, // 53: sluice.v1.Webhook.seen_at:type_name -> google.protobuf.Timestamp
+	49, // 54: sluice.v1.Webhook.failing_since:type_name -> google.protobuf.Timestamp
+	40, // 55: sluice.v1.WebhookList.webhooks:type_name -> sluice.v1.Webhook
+	49, // 56: sluice.v1.Delivery.at:type_name -> google.protobuf.Timestamp
+	49, // 57: sluice.v1.Delivery.first_at:type_name -> google.protobuf.Timestamp
+	49, // 58: sluice.v1.Delivery.next_at:type_name -> google.protobuf.Timestamp
+	44, // 59: sluice.v1.DeliveryList.deliveries:type_name -> sluice.v1.Delivery
+	36, // 60: sluice.v1.Pools.PoolsEntry.value:type_name -> sluice.v1.PoolSet
+	3,  // 61: sluice.v1.Operations.CreateSale:input_type -> sluice.v1.NewSale
+	1,  // 62: sluice.v1.Operations.ListSales:input_type -> sluice.v1.Page
+	2,  // 63: sluice.v1.Operations.GetSale:input_type -> sluice.v1.SaleName
+	4,  // 64: sluice.v1.Operations.ChangeSale:input_type -> sluice.v1.SalePatch
+	5,  // 65: sluice.v1.Operations.TopUpSale:input_type -> sluice.v1.TopUp
+	2,  // 66: sluice.v1.Operations.PauseSale:input_type -> sluice.v1.SaleName
+	2,  // 67: sluice.v1.Operations.ResumeSale:input_type -> sluice.v1.SaleName
+	2,  // 68: sluice.v1.Operations.EndSale:input_type -> sluice.v1.SaleName
+	6,  // 69: sluice.v1.Operations.ExtendHolds:input_type -> sluice.v1.Extension
+	13, // 70: sluice.v1.Operations.ListOrders:input_type -> sluice.v1.OrderQuery
+	10, // 71: sluice.v1.Operations.GetOrder:input_type -> sluice.v1.OrderName
+	10, // 72: sluice.v1.Operations.TraceOrder:input_type -> sluice.v1.OrderName
+	11, // 73: sluice.v1.Operations.PayOrder:input_type -> sluice.v1.Payment
+	10, // 74: sluice.v1.Operations.CancelOrder:input_type -> sluice.v1.OrderName
+	0,  // 75: sluice.v1.Operations.Audit:input_type -> sluice.v1.Nothing
+	19, // 76: sluice.v1.Operations.ListEvents:input_type -> sluice.v1.EventQuery
+	22, // 77: sluice.v1.Operations.ListRefunds:input_type -> sluice.v1.Backlog
+	23, // 78: sluice.v1.Operations.GiveRefund:input_type -> sluice.v1.RefundName
+	22, // 79: sluice.v1.Operations.ListDeadLetters:input_type -> sluice.v1.Backlog
+	26, // 80: sluice.v1.Operations.GetDeadLetter:input_type -> sluice.v1.DeadLetterName
+	26, // 81: sluice.v1.Operations.ReplayDeadLetter:input_type -> sluice.v1.DeadLetterName
+	26, // 82: sluice.v1.Operations.DropDeadLetter:input_type -> sluice.v1.DeadLetterName
+	0,  // 83: sluice.v1.Operations.GetLimits:input_type -> sluice.v1.Nothing
+	29, // 84: sluice.v1.Operations.ChangeLimits:input_type -> sluice.v1.MergePatch
+	32, // 85: sluice.v1.Operations.Block:input_type -> sluice.v1.NewBlock
+	33, // 86: sluice.v1.Operations.Unblock:input_type -> sluice.v1.Blocked
+	0,  // 87: sluice.v1.Operations.GetPools:input_type -> sluice.v1.Nothing
+	29, // 88: sluice.v1.Operations.ChangePools:input_type -> sluice.v1.MergePatch
+	0,  // 89: sluice.v1.Operations.ListWebhooks:input_type -> sluice.v1.Nothing
+	39, // 90: sluice.v1.Operations.ResumeWebhook:input_type -> sluice.v1.WebhookName
+	42, // 91: sluice.v1.Operations.ListDeadDeliveries:input_type -> sluice.v1.DeadDeliveries
+	43, // 92: sluice.v1.Operations.GetDeadDelivery:input_type -> sluice.v1.DeliveryName
+	43, // 93: sluice.v1.Operations.ReplayDeadDelivery:input_type -> sluice.v1.DeliveryName
+	43, // 94: sluice.v1.Operations.DropDeadDelivery:input_type -> sluice.v1.DeliveryName
+	8,  // 95: sluice.v1.Operations.CreateSale:output_type -> sluice.v1.Sale
+	9,  // 96: sluice.v1.Operations.ListSales:output_type -> sluice.v1.SaleList
+	8,  // 97: sluice.v1.Operations.GetSale:output_type -> sluice.v1.Sale
+	8,  // 98: sluice.v1.Operations.ChangeSale:output_type -> sluice.v1.Sale
+	8,  // 99: sluice.v1.Operations.TopUpSale:output_type -> sluice.v1.Sale
+	8,  // 100: sluice.v1.Operations.PauseSale:output_type -> sluice.v1.Sale
+	8,  // 101: sluice.v1.Operations.ResumeSale:output_type -> sluice.v1.Sale
+	8,  // 102: sluice.v1.Operations.EndSale:output_type -> sluice.v1.Sale
+	7,  // 103: sluice.v1.Operations.ExtendHolds:output_type -> sluice.v1.Extended
+	15, // 104: sluice.v1.Operations.ListOrders:output_type -> sluice.v1.OrderList
+	12, // 105: sluice.v1.Operations.GetOrder:output_type -> sluice.v1.Status
+	16, // 106: sluice.v1.Operations.TraceOrder:output_type -> sluice.v1.Trace
+	12, // 107: sluice.v1.Operations.PayOrder:output_type -> sluice.v1.Status
+	12, // 108: sluice.v1.Operations.CancelOrder:output_type -> sluice.v1.Status
+	17, // 109: sluice.v1.Operations.Audit:output_type -> sluice.v1.Ledger
+	21, // 110: sluice.v1.Operations.ListEvents:output_type -> sluice.v1.EventList
+	25, // 111: sluice.v1.Operations.ListRefunds:output_type -> sluice.v1.RefundList
+	24, // 112: sluice.v1.Operations.GiveRefund:output_type -> sluice.v1.Refund
+	28, // 113: sluice.v1.Operations.ListDeadLetters:output_type -> sluice.v1.DeadLetterList
+	27, // 114: sluice.v1.Operations.GetDeadLetter:output_type -> sluice.v1.DeadLetter
+	12, // 115: sluice.v1.Operations.ReplayDeadLetter:output_type -> sluice.v1.Status
+	0,  // 116: sluice.v1.Operations.DropDeadLetter:output_type -> sluice.v1.Nothing
+	30, // 117: sluice.v1.Operations.GetLimits:output_type -> sluice.v1.Limits
+	30, // 118: sluice.v1.Operations.ChangeLimits:output_type -> sluice.v1.Limits
+	34, // 119: sluice.v1.Operations.Block:output_type -> sluice.v1.BlockChange
+	34, // 120: sluice.v1.Operations.Unblock:output_type -> sluice.v1.BlockChange
+	35, // 121: sluice.v1.Operations.GetPools:output_type -> sluice.v1.Pools
+	35, // 122: sluice.v1.Operations.ChangePools:output_type -> sluice.v1.Pools
+	41, // 123: sluice.v1.Operations.ListWebhooks:output_type -> sluice.v1.WebhookList
+	40, // 124: sluice.v1.Operations.ResumeWebhook:output_type -> sluice.v1.Webhook
+	45, // 125: sluice.v1.Operations.ListDeadDeliveries:output_type -> sluice.v1.DeliveryList
+	44, // 126: sluice.v1.Operations.GetDeadDelivery:output_type -> sluice.v1.Delivery
+	44, // 127: sluice.v1.Operations.ReplayDeadDelivery:output_type -> sluice.v1.Delivery
+	44, // 128: sluice.v1.Operations.DropDeadDelivery:output_type -> sluice.v1.Delivery
+	95, // [95:129] is the sub-list for method output_type
+	61, // [61:95] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_operations_proto_init() }
@@ -3229,13 +4163,17 @@ func file_api_v1_operations_proto_init() {
 	file_api_v1_operations_proto_msgTypes[28].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[30].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[31].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[36].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[40].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[44].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_operations_proto_rawDesc), len(file_api_v1_operations_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,32 +19,40 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Operations_CreateSale_FullMethodName       = "/sluice.v1.Operations/CreateSale"
-	Operations_ListSales_FullMethodName        = "/sluice.v1.Operations/ListSales"
-	Operations_GetSale_FullMethodName          = "/sluice.v1.Operations/GetSale"
-	Operations_ChangeSale_FullMethodName       = "/sluice.v1.Operations/ChangeSale"
-	Operations_TopUpSale_FullMethodName        = "/sluice.v1.Operations/TopUpSale"
-	Operations_PauseSale_FullMethodName        = "/sluice.v1.Operations/PauseSale"
-	Operations_ResumeSale_FullMethodName       = "/sluice.v1.Operations/ResumeSale"
-	Operations_EndSale_FullMethodName          = "/sluice.v1.Operations/EndSale"
-	Operations_ExtendHolds_FullMethodName      = "/sluice.v1.Operations/ExtendHolds"
-	Operations_ListOrders_FullMethodName       = "/sluice.v1.Operations/ListOrders"
-	Operations_GetOrder_FullMethodName         = "/sluice.v1.Operations/GetOrder"
-	Operations_TraceOrder_FullMethodName       = "/sluice.v1.Operations/TraceOrder"
-	Operations_PayOrder_FullMethodName         = "/sluice.v1.Operations/PayOrder"
-	Operations_CancelOrder_FullMethodName      = "/sluice.v1.Operations/CancelOrder"
-	Operations_Audit_FullMethodName            = "/sluice.v1.Operations/Audit"
-	Operations_ListEvents_FullMethodName       = "/sluice.v1.Operations/ListEvents"
-	Operations_ListRefunds_FullMethodName      = "/sluice.v1.Operations/ListRefunds"
-	Operations_GiveRefund_FullMethodName       = "/sluice.v1.Operations/GiveRefund"
-	Operations_ListDeadLetters_FullMethodName  = "/sluice.v1.Operations/ListDeadLetters"
-	Operations_GetDeadLetter_FullMethodName    = "/sluice.v1.Operations/GetDeadLetter"
-	Operations_ReplayDeadLetter_FullMethodName = "/sluice.v1.Operations/ReplayDeadLetter"
-	Operations_DropDeadLetter_FullMethodName   = "/sluice.v1.Operations/DropDeadLetter"
-	Operations_GetLimits_FullMethodName        = "/sluice.v1.Operations/GetLimits"
-	Operations_ChangeLimits_FullMethodName     = "/sluice.v1.Operations/ChangeLimits"
-	Operations_Block_FullMethodName            = "/sluice.v1.Operations/Block"
-	Operations_Unblock_FullMethodName          = "/sluice.v1.Operations/Unblock"
+	Operations_CreateSale_FullMethodName         = "/sluice.v1.Operations/CreateSale"
+	Operations_ListSales_FullMethodName          = "/sluice.v1.Operations/ListSales"
+	Operations_GetSale_FullMethodName            = "/sluice.v1.Operations/GetSale"
+	Operations_ChangeSale_FullMethodName         = "/sluice.v1.Operations/ChangeSale"
+	Operations_TopUpSale_FullMethodName          = "/sluice.v1.Operations/TopUpSale"
+	Operations_PauseSale_FullMethodName          = "/sluice.v1.Operations/PauseSale"
+	Operations_ResumeSale_FullMethodName         = "/sluice.v1.Operations/ResumeSale"
+	Operations_EndSale_FullMethodName            = "/sluice.v1.Operations/EndSale"
+	Operations_ExtendHolds_FullMethodName        = "/sluice.v1.Operations/ExtendHolds"
+	Operations_ListOrders_FullMethodName         = "/sluice.v1.Operations/ListOrders"
+	Operations_GetOrder_FullMethodName           = "/sluice.v1.Operations/GetOrder"
+	Operations_TraceOrder_FullMethodName         = "/sluice.v1.Operations/TraceOrder"
+	Operations_PayOrder_FullMethodName           = "/sluice.v1.Operations/PayOrder"
+	Operations_CancelOrder_FullMethodName        = "/sluice.v1.Operations/CancelOrder"
+	Operations_Audit_FullMethodName              = "/sluice.v1.Operations/Audit"
+	Operations_ListEvents_FullMethodName         = "/sluice.v1.Operations/ListEvents"
+	Operations_ListRefunds_FullMethodName        = "/sluice.v1.Operations/ListRefunds"
+	Operations_GiveRefund_FullMethodName         = "/sluice.v1.Operations/GiveRefund"
+	Operations_ListDeadLetters_FullMethodName    = "/sluice.v1.Operations/ListDeadLetters"
+	Operations_GetDeadLetter_FullMethodName      = "/sluice.v1.Operations/GetDeadLetter"
+	Operations_ReplayDeadLetter_FullMethodName   = "/sluice.v1.Operations/ReplayDeadLetter"
+	Operations_DropDeadLetter_FullMethodName     = "/sluice.v1.Operations/DropDeadLetter"
+	Operations_GetLimits_FullMethodName          = "/sluice.v1.Operations/GetLimits"
+	Operations_ChangeLimits_FullMethodName       = "/sluice.v1.Operations/ChangeLimits"
+	Operations_Block_FullMethodName              = "/sluice.v1.Operations/Block"
+	Operations_Unblock_FullMethodName            = "/sluice.v1.Operations/Unblock"
+	Operations_GetPools_FullMethodName           = "/sluice.v1.Operations/GetPools"
+	Operations_ChangePools_FullMethodName        = "/sluice.v1.Operations/ChangePools"
+	Operations_ListWebhooks_FullMethodName       = "/sluice.v1.Operations/ListWebhooks"
+	Operations_ResumeWebhook_FullMethodName      = "/sluice.v1.Operations/ResumeWebhook"
+	Operations_ListDeadDeliveries_FullMethodName = "/sluice.v1.Operations/ListDeadDeliveries"
+	Operations_GetDeadDelivery_FullMethodName    = "/sluice.v1.Operations/GetDeadDelivery"
+	Operations_ReplayDeadDelivery_FullMethodName = "/sluice.v1.Operations/ReplayDeadDelivery"
+	Operations_DropDeadDelivery_FullMethodName   = "/sluice.v1.Operations/DropDeadDelivery"
 )
 
 // OperationsClient is the client API for Operations service.
@@ -83,6 +91,14 @@ type OperationsClient interface {
 	ChangeLimits(ctx context.Context, in *MergePatch, opts ...grpc.CallOption) (*Limits, error)
 	Block(ctx context.Context, in *NewBlock, opts ...grpc.CallOption) (*BlockChange, error)
 	Unblock(ctx context.Context, in *Blocked, opts ...grpc.CallOption) (*BlockChange, error)
+	GetPools(ctx context.Context, in *Nothing, opts ...grpc.CallOption) (*Pools, error)
+	ChangePools(ctx context.Context, in *MergePatch, opts ...grpc.CallOption) (*Pools, error)
+	ListWebhooks(ctx context.Context, in *Nothing, opts ...grpc.CallOption) (*WebhookList, error)
+	ResumeWebhook(ctx context.Context, in *WebhookName, opts ...grpc.CallOption) (*Webhook, error)
+	ListDeadDeliveries(ctx context.Context, in *DeadDeliveries, opts ...grpc.CallOption) (*DeliveryList, error)
+	GetDeadDelivery(ctx context.Context, in *DeliveryName, opts ...grpc.CallOption) (*Delivery, error)
+	ReplayDeadDelivery(ctx context.Context, in *DeliveryName, opts ...grpc.CallOption) (*Delivery, error)
+	DropDeadDelivery(ctx context.Context, in *DeliveryName, opts ...grpc.CallOption) (*Delivery, error)
 }
 
 type operationsClient struct {
@@ -353,6 +369,86 @@ func (c *operationsClient) Unblock(ctx context.Context, in *Blocked, opts ...grp
 	return out, nil
 }
 
+func (c *operationsClient) GetPools(ctx context.Context, in *Nothing, opts ...grpc.CallOption) (*Pools, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Pools)
+	err := c.cc.Invoke(ctx, Operations_GetPools_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationsClient) ChangePools(ctx context.Context, in *MergePatch, opts ...grpc.CallOption) (*Pools, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Pools)
+	err := c.cc.Invoke(ctx, Operations_ChangePools_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationsClient) ListWebhooks(ctx context.Context, in *Nothing, opts ...grpc.CallOption) (*WebhookList, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WebhookList)
+	err := c.cc.Invoke(ctx, Operations_ListWebhooks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationsClient) ResumeWebhook(ctx context.Context, in *WebhookName, opts ...grpc.CallOption) (*Webhook, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Webhook)
+	err := c.cc.Invoke(ctx, Operations_ResumeWebhook_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationsClient) ListDeadDeliveries(ctx context.Context, in *DeadDeliveries, opts ...grpc.CallOption) (*DeliveryList, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeliveryList)
+	err := c.cc.Invoke(ctx, Operations_ListDeadDeliveries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationsClient) GetDeadDelivery(ctx context.Context, in *DeliveryName, opts ...grpc.CallOption) (*Delivery, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Delivery)
+	err := c.cc.Invoke(ctx, Operations_GetDeadDelivery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationsClient) ReplayDeadDelivery(ctx context.Context, in *DeliveryName, opts ...grpc.CallOption) (*Delivery, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Delivery)
+	err := c.cc.Invoke(ctx, Operations_ReplayDeadDelivery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationsClient) DropDeadDelivery(ctx context.Context, in *DeliveryName, opts ...grpc.CallOption) (*Delivery, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Delivery)
+	err := c.cc.Invoke(ctx, Operations_DropDeadDelivery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperationsServer is the server API for Operations service.
 // All implementations must embed UnimplementedOperationsServer
 // for forward compatibility.
@@ -389,6 +485,14 @@ type OperationsServer interface {
 	ChangeLimits(context.Context, *MergePatch) (*Limits, error)
 	Block(context.Context, *NewBlock) (*BlockChange, error)
 	Unblock(context.Context, *Blocked) (*BlockChange, error)
+	GetPools(context.Context, *Nothing) (*Pools, error)
+	ChangePools(context.Context, *MergePatch) (*Pools, error)
+	ListWebhooks(context.Context, *Nothing) (*WebhookList, error)
+	ResumeWebhook(context.Context, *WebhookName) (*Webhook, error)
+	ListDeadDeliveries(context.Context, *DeadDeliveries) (*DeliveryList, error)
+	GetDeadDelivery(context.Context, *DeliveryName) (*Delivery, error)
+	ReplayDeadDelivery(context.Context, *DeliveryName) (*Delivery, error)
+	DropDeadDelivery(context.Context, *DeliveryName) (*Delivery, error)
 	mustEmbedUnimplementedOperationsServer()
 }
 
@@ -476,6 +580,30 @@ func (UnimplementedOperationsServer) Block(context.Context, *NewBlock) (*BlockCh
 }
 func (UnimplementedOperationsServer) Unblock(context.Context, *Blocked) (*BlockChange, error) {
 	return nil, status.Error(codes.Unimplemented, "method Unblock not implemented")
+}
+func (UnimplementedOperationsServer) GetPools(context.Context, *Nothing) (*Pools, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPools not implemented")
+}
+func (UnimplementedOperationsServer) ChangePools(context.Context, *MergePatch) (*Pools, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangePools not implemented")
+}
+func (UnimplementedOperationsServer) ListWebhooks(context.Context, *Nothing) (*WebhookList, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListWebhooks not implemented")
+}
+func (UnimplementedOperationsServer) ResumeWebhook(context.Context, *WebhookName) (*Webhook, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeWebhook not implemented")
+}
+func (UnimplementedOperationsServer) ListDeadDeliveries(context.Context, *DeadDeliveries) (*DeliveryList, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDeadDeliveries not implemented")
+}
+func (UnimplementedOperationsServer) GetDeadDelivery(context.Context, *DeliveryName) (*Delivery, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetDeadDelivery not implemented")
+}
+func (UnimplementedOperationsServer) ReplayDeadDelivery(context.Context, *DeliveryName) (*Delivery, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReplayDeadDelivery not implemented")
+}
+func (UnimplementedOperationsServer) DropDeadDelivery(context.Context, *DeliveryName) (*Delivery, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropDeadDelivery not implemented")
 }
 func (UnimplementedOperationsServer) mustEmbedUnimplementedOperationsServer() {}
 func (UnimplementedOperationsServer) testEmbeddedByValue()                    {}
@@ -966,6 +1094,150 @@ func _Operations_Unblock_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Operations_GetPools_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Nothing)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServer).GetPools(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operations_GetPools_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServer).GetPools(ctx, req.(*Nothing))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operations_ChangePools_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MergePatch)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServer).ChangePools(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operations_ChangePools_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServer).ChangePools(ctx, req.(*MergePatch))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operations_ListWebhooks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Nothing)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServer).ListWebhooks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operations_ListWebhooks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServer).ListWebhooks(ctx, req.(*Nothing))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operations_ResumeWebhook_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WebhookName)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServer).ResumeWebhook(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operations_ResumeWebhook_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServer).ResumeWebhook(ctx, req.(*WebhookName))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operations_ListDeadDeliveries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeadDeliveries)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServer).ListDeadDeliveries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operations_ListDeadDeliveries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServer).ListDeadDeliveries(ctx, req.(*DeadDeliveries))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operations_GetDeadDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeliveryName)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServer).GetDeadDelivery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operations_GetDeadDelivery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServer).GetDeadDelivery(ctx, req.(*DeliveryName))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operations_ReplayDeadDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeliveryName)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServer).ReplayDeadDelivery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operations_ReplayDeadDelivery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServer).ReplayDeadDelivery(ctx, req.(*DeliveryName))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operations_DropDeadDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeliveryName)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServer).DropDeadDelivery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operations_DropDeadDelivery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServer).DropDeadDelivery(ctx, req.(*DeliveryName))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Operations_ServiceDesc is the grpc.ServiceDesc for Operations service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1076,6 +1348,38 @@ var Operations_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Unblock",
 			Handler:    _Operations_Unblock_Handler,
+		},
+		{
+			MethodName: "GetPools",
+			Handler:    _Operations_GetPools_Handler,
+		},
+		{
+			MethodName: "ChangePools",
+			Handler:    _Operations_ChangePools_Handler,
+		},
+		{
+			MethodName: "ListWebhooks",
+			Handler:    _Operations_ListWebhooks_Handler,
+		},
+		{
+			MethodName: "ResumeWebhook",
+			Handler:    _Operations_ResumeWebhook_Handler,
+		},
+		{
+			MethodName: "ListDeadDeliveries",
+			Handler:    _Operations_ListDeadDeliveries_Handler,
+		},
+		{
+			MethodName: "GetDeadDelivery",
+			Handler:    _Operations_GetDeadDelivery_Handler,
+		},
+		{
+			MethodName: "ReplayDeadDelivery",
+			Handler:    _Operations_ReplayDeadDelivery_Handler,
+		},
+		{
+			MethodName: "DropDeadDelivery",
+			Handler:    _Operations_DropDeadDelivery_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

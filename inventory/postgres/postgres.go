@@ -44,7 +44,6 @@ var parameters = map[string]string{
 
 // Store implements inventory.Store. Open makes it; it is safe for concurrent use.
 type Store struct {
-	inventory.Unfinished
 	pool      *pgxpool.Pool
 	documents documents
 	closed    atomic.Bool

@@ -35,7 +35,6 @@ const (
 
 // Store implements inventory.Store. Open makes it; it is safe for concurrent use.
 type Store struct {
-	inventory.Unfinished
 	path      string
 	write     *sql.DB // one connection, every transaction BEGIN IMMEDIATE: what it reads stays true until it commits
 	read      *sql.DB // snapshots that neither wait for the writer nor hold it up
