@@ -13,7 +13,7 @@ import (
 
 // ListDeadLetters leaves the bodies out: a page of them would be larger than gRPC's clients take.
 func (s *service) ListDeadLetters(ctx context.Context, in *apiv1.Backlog) (*apiv1.DeadLetterList, error) {
-	limit, err := pageOf(in.GetLimit())
+	limit, err := pageOf(in.Limit)
 	if err != nil {
 		return nil, err
 	}

@@ -18,14 +18,14 @@ const (
 )
 
 // pageOf is how many entries a page has.
-func pageOf(limit int32) (int, error) {
+func pageOf(limit *int32) (int, error) {
 	switch {
-	case limit == 0:
+	case limit == nil:
 		return api.DefaultPage, nil
-	case limit < 0 || limit > api.MaxPage:
-		return 0, sluice.Refuse(sluice.BadRequest, "limit %d: want 1 to %d", limit, api.MaxPage)
+	case *limit < 1 || *limit > api.MaxPage:
+		return 0, sluice.Refuse(sluice.BadRequest, "limit %d: want 1 to %d", *limit, api.MaxPage)
 	default:
-		return int(limit), nil
+		return int(*limit), nil
 	}
 }
 
@@ -38,7 +38,7 @@ func after(n int64) (int64, error) {
 }
 
 func (s *service) ListSales(ctx context.Context, in *apiv1.Page) (*apiv1.SaleList, error) {
-	limit, err := pageOf(in.GetLimit())
+	limit, err := pageOf(in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -91,13 +91,13 @@ func queryOf(in *apiv1.OrderQuery) (q inventory.OrderQuery, err error) {
 			return q, sluice.Refuse(sluice.BadRequest, "after %.80q: want the next of the page before", in.GetAfter())
 		}
 	}
-	q.Limit, err = pageOf(in.GetLimit())
+	q.Limit, err = pageOf(in.Limit)
 	return q, err
 }
 
 // ListEvents answers what happened after an event. Where nothing has, it may wait a while.
 func (s *service) ListEvents(ctx context.Context, in *apiv1.EventQuery) (*apiv1.EventList, error) {
-	limit, err := pageOf(in.GetLimit())
+	limit, err := pageOf(in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (w *Worker) eventsWithin(ctx context.Context, from int64, limit int, wait t
 }
 
 func (s *service) ListRefunds(ctx context.Context, in *apiv1.Backlog) (*apiv1.RefundList, error) {
-	limit, err := pageOf(in.GetLimit())
+	limit, err := pageOf(in.Limit)
 	if err != nil {
 		return nil, err
 	}

@@ -99,7 +99,7 @@ func requests(s *shop, d *desk) map[string][]string {
 		"ChangeLimits":       {`{"patch":{"max_wait":"10s","bounds":{"north":5}}}`, `{"patch":{}}`, `{"patch":{"max_wait":5}}`, `{"patch":{"colour":1}}`, `{}`},
 		"Block":              {`{"user":"WAY","for":"1h","note":"n"}`, `{"network":"10.0.0.0/8"}`, `{}`},
 		"GetPools":           {`{}`},
-		"ChangePools":        {`{"patch":{"pools":{"settle":{"rate":500}}}}`, `{"patch":{}}`, `{"patch":{"pools":{"none":{"rate":1}}}}`, `{}`},
+		"ChangePools":        {`{"patch":{"pools":{"settle":{"rate":500}}}}`, `{"patch":{}}`, `{"patch":{"pools":{"none":{"rate":1}}}}`, `{"patch":{"pools":{"settle":{"colour":1}}}}`},
 		"ListWebhooks":       {`{}`},
 		"ResumeWebhook":      {`{"name":"none"}`},
 		"ListDeadDeliveries": {`{"name":"none"}`, `{"name":"none","limit":1001}`, `{"name":"none","after":-1}`},

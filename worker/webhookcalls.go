@@ -58,7 +58,7 @@ func (w *Worker) webhook(ctx context.Context, name string) (sluice.Webhook, erro
 
 // ListDeadDeliveries answers a page of what an endpoint did not take, without bodies.
 func (s *service) ListDeadDeliveries(ctx context.Context, in *apiv1.DeadDeliveries) (*apiv1.DeliveryList, error) {
-	limit, err := pageOf(in.GetLimit())
+	limit, err := pageOf(in.Limit)
 	if err != nil {
 		return nil, err
 	}

@@ -62,8 +62,8 @@ func (*Nothing) Descriptor() ([]byte, []int) {
 
 type Page struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	After         string                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`  // the last one of the page before; empty: the first page
-	Limit         int32                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 100
+	After         string                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`        // the last one of the page before; empty: the first page
+	Limit         *int32                 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"` // absent: 100
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -106,8 +106,8 @@ func (x *Page) GetAfter() string {
 }
 
 func (x *Page) GetLimit() int32 {
-	if x != nil {
-		return x.Limit
+	if x != nil && x.Limit != nil {
+		return *x.Limit
 	}
 	return 0
 }
@@ -1058,8 +1058,8 @@ type OrderQuery struct {
 	Sale          string                 `protobuf:"bytes,1,opt,name=sale,proto3" json:"sale,omitempty"`
 	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	After         string                 `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`  // the last one of the page before; empty: the first page
-	Limit         int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 100
+	After         string                 `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`        // the last one of the page before; empty: the first page
+	Limit         *int32                 `protobuf:"varint,5,opt,name=limit,proto3,oneof" json:"limit,omitempty"` // absent: 100
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1123,8 +1123,8 @@ func (x *OrderQuery) GetAfter() string {
 }
 
 func (x *OrderQuery) GetLimit() int32 {
-	if x != nil {
-		return x.Limit
+	if x != nil && x.Limit != nil {
+		return *x.Limit
 	}
 	return 0
 }
@@ -1553,8 +1553,8 @@ func (x *SaleLedger) GetDifferences() []string {
 type EventQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	After         int64                  `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
-	Limit         int32                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 100
-	Wait          *durationpb.Duration   `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`    // for one, where there is none, up to 30s
+	Limit         *int32                 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"` // absent: 100
+	Wait          *durationpb.Duration   `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`          // for one, where there is none, up to 30s
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1597,8 +1597,8 @@ func (x *EventQuery) GetAfter() int64 {
 }
 
 func (x *EventQuery) GetLimit() int32 {
-	if x != nil {
-		return x.Limit
+	if x != nil && x.Limit != nil {
+		return *x.Limit
 	}
 	return 0
 }
@@ -1860,9 +1860,9 @@ func (x *EventList) GetNewest() int64 {
 
 type Backlog struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	After         int64                  `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"` // the last one of the page before; 0: the first page
-	Limit         int32                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 100
-	All           bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`     // what is done with as well
+	After         int64                  `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`       // the last one of the page before; 0: the first page
+	Limit         *int32                 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"` // absent: 100
+	All           bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`           // what is done with as well
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1905,8 +1905,8 @@ func (x *Backlog) GetAfter() int64 {
 }
 
 func (x *Backlog) GetLimit() int32 {
-	if x != nil {
-		return x.Limit
+	if x != nil && x.Limit != nil {
+		return *x.Limit
 	}
 	return 0
 }
@@ -3229,8 +3229,8 @@ func (x *WebhookList) GetWebhooks() []*Webhook {
 type DeadDeliveries struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	After         int64                  `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"` // the last one of the page before; 0: the first page
-	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 100
+	After         int64                  `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`       // the last one of the page before; 0: the first page
+	Limit         *int32                 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"` // absent: 100
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3280,8 +3280,8 @@ func (x *DeadDeliveries) GetAfter() int64 {
 }
 
 func (x *DeadDeliveries) GetLimit() int32 {
-	if x != nil {
-		return x.Limit
+	if x != nil && x.Limit != nil {
+		return *x.Limit
 	}
 	return 0
 }
@@ -3511,10 +3511,11 @@ var File_api_v1_operations_proto protoreflect.FileDescriptor
 const file_api_v1_operations_proto_rawDesc = "" +
 	"\n" +
 	"\x17api/v1/operations.proto\x12\tsluice.v1\x1a\x14api/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\t\n" +
-	"\aNothing\"2\n" +
+	"\aNothing\"A\n" +
 	"\x04Page\x12\x14\n" +
-	"\x05after\x18\x01 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\x05R\x05limit\"\x1a\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01B\b\n" +
+	"\x06_limit\"\x1a\n" +
 	"\bSaleName\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xa0\x05\n" +
 	"\aNewSale\x12\x0e\n" +
@@ -3617,14 +3618,15 @@ const file_api_v1_operations_proto_rawDesc = "" +
 	"\x06pay_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05payBy\x129\n" +
 	"\n" +
 	"settled_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tsettledAtB\t\n" +
-	"\a_reason\"v\n" +
+	"\a_reason\"\x85\x01\n" +
 	"\n" +
 	"OrderQuery\x12\x12\n" +
 	"\x04sale\x18\x01 \x01(\tR\x04sale\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x14\n" +
-	"\x05after\x18\x04 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\x85\x05\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\x12\x19\n" +
+	"\x05limit\x18\x05 \x01(\x05H\x00R\x05limit\x88\x01\x01B\b\n" +
+	"\x06_limit\"\x85\x05\n" +
 	"\x05Order\x12\x14\n" +
 	"\x05order\x18\x01 \x01(\tR\x05order\x12\x12\n" +
 	"\x04sale\x18\x02 \x01(\tR\x04sale\x12\x12\n" +
@@ -3679,12 +3681,13 @@ const file_api_v1_operations_proto_rawDesc = "" +
 	"\vdifferences\x18\b \x03(\tR\vdifferences\x1a9\n" +
 	"\vOrdersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"g\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"v\n" +
 	"\n" +
 	"EventQuery\x12\x14\n" +
-	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12-\n" +
-	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\xdd\x05\n" +
+	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12-\n" +
+	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04waitB\b\n" +
+	"\x06_limit\"\xdd\x05\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12*\n" +
@@ -3727,11 +3730,12 @@ const file_api_v1_operations_proto_rawDesc = "" +
 	"\tEventList\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x10.sluice.v1.EventB\x04\xd0\xf3\x18\x01R\x06events\x12\x16\n" +
 	"\x06oldest\x18\x02 \x01(\x03R\x06oldest\x12\x16\n" +
-	"\x06newest\x18\x03 \x01(\x03R\x06newest\"G\n" +
+	"\x06newest\x18\x03 \x01(\x03R\x06newest\"V\n" +
 	"\aBacklog\x12\x14\n" +
-	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x10\n" +
-	"\x03all\x18\x03 \x01(\bR\x03all\"\x1c\n" +
+	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03allB\b\n" +
+	"\x06_limit\"\x1c\n" +
 	"\n" +
 	"RefundName\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\"\x88\x02\n" +
@@ -3863,11 +3867,12 @@ const file_api_v1_operations_proto_rawDesc = "" +
 	"\t_disabledB\r\n" +
 	"\v_last_error\"C\n" +
 	"\vWebhookList\x124\n" +
-	"\bwebhooks\x18\x01 \x03(\v2\x12.sluice.v1.WebhookB\x04\xd0\xf3\x18\x01R\bwebhooks\"P\n" +
+	"\bwebhooks\x18\x01 \x03(\v2\x12.sluice.v1.WebhookB\x04\xd0\xf3\x18\x01R\bwebhooks\"_\n" +
 	"\x0eDeadDeliveries\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x05R\x05limit\"4\n" +
+	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x19\n" +
+	"\x05limit\x18\x03 \x01(\x05H\x00R\x05limit\x88\x01\x01B\b\n" +
+	"\x06_limit\"4\n" +
 	"\fDeliveryName\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x03R\x03seq\"\xd3\x02\n" +
@@ -4150,14 +4155,18 @@ func file_api_v1_operations_proto_init() {
 		return
 	}
 	file_api_v1_options_proto_init()
+	file_api_v1_operations_proto_msgTypes[1].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[3].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[4].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[8].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[9].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[12].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[13].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[14].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[15].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[19].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[20].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[22].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[25].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[27].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[28].OneofWrappers = []any{}
@@ -4165,6 +4174,7 @@ func file_api_v1_operations_proto_init() {
 	file_api_v1_operations_proto_msgTypes[31].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[36].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[40].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[42].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[44].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}

@@ -52,7 +52,7 @@ func TestWebhook_IsOperatedFromTheCommandLine(t *testing.T) {
 		{"webhook list", 0, `"name": "points"`},
 		{"webhook list", 0, `"address": "` + receiver.URL + `"`},
 		{"webhook dead points", 0, `"deliveries": []`},
-		{"webhook dead points --limit 0", 2, "at most 1000"},
+		{"webhook dead points --limit 0", 2, "want 1 to 1000"},
 		{"webhook dead nobody", 1, "no webhook"},
 		{"webhook dead points x", 2, "want the number of an event"},
 		{"webhook dead points 5", 1, "no delivery numbered 5"},

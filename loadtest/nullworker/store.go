@@ -13,7 +13,6 @@ import (
 
 // store settles every order at once and keeps nothing of it but a count: an order that comes twice is counted twice.
 type store struct {
-	inventory.Unfinished
 	inventory.Deliveries // none: nobody asks for them here
 
 	mu    sync.Mutex
