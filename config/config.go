@@ -47,9 +47,6 @@ type Config struct {
 	AddressRate     int           // requests a second of one address without an identity; 0: any
 	BuyerRate       int           // new orders a second of one buyer; 0: any
 	MaxConnections  int           // of buyers; 0: what the limit of open files leaves
-	EventsChannels  []string      // of the topic of events
-	EventsBacklog   int           // most events in one of them
-	EventsRetention time.Duration // how long events are kept
 	CORSOrigins     []string      // whose pages may read a door's answers: exact origins, or "*" alone
 	BasePath        string        // that a door is mounted at; empty: the root
 	WaitingPage     string        // URL with {order}, {sale}, for browsers whose order is in; empty: the door's own page

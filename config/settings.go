@@ -87,9 +87,6 @@ var settings = []setting{
 	{"flush", kindDuration, "2ms", "longest wait for a batch to fill; 0s: none", setFlush},
 	{"window", kindNumber, "0", "most orders that a worker has in hand at once; 0: two batches for each of its transactions", setWindow},
 	{"pools", kindPools, "", "further pools between commas, such as \"vip topic=orders-vip rate=500\"; also channel, workers, batch, flush and window", setPools}, // after those whose values are its defaults
-	{"events-channels", kindList, "", "channels of the topic events that are made before the first event, one for each service that listens, such as points,coupons", setChannels},
-	{"events-backlog", kindNumber, "1000000", "most events that one of these channels may hold; beyond, they wait in the store", number(1000, 100_000_000, func(c *Config) *int { return &c.EventsBacklog })},
-	{"events-retention", kindDuration, "24h", "how long events are kept for those who missed them; all of them are sent again when nsqd has restarted", duration(time.Minute, 30*24*time.Hour, func(c *Config) *time.Duration { return &c.EventsRetention })},
 	{"disk-floor", kindNumber, "256", "MiB of free disk below which a door stops admitting; 0: none", number(0, 1<<20, func(c *Config) *int { return &c.DiskFloor })},
 	{"demo", kindBool, "false", "create the sale \"demo\": 1,000 units, one a buyer, paid at once", boolean(func(c *Config) *bool { return &c.Demo })},
 	{"log-format", kindName, "text", "text or json", oneOf([]string{"text", "json"}, func(c *Config) *string { return &c.LogFormat })},
@@ -237,22 +234,6 @@ func cookieName(field func(*Config) *string) func(*Config, string) error {
 		*field(c) = text
 		return nil
 	}
-}
-
-// setChannels takes names as NSQ has them. Ephemeral channels live with their consumers: there is nothing to make.
-func setChannels(c *Config, text string) error {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-	names := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
-	for _, name := range names {
-		if len(name) > 64 || strings.Trim(name, letters) != "" {
-			return fmt.Errorf("%q: want names of 1 to 64 letters, digits, '.', '_' and '-' between commas", name)
-		}
-	}
-	if len(names) > 50 {
-		return fmt.Errorf("%d names: want at most 50", len(names))
-	}
-	c.EventsChannels = names
-	return nil
 }
 
 func oneOf(allowed []string, field func(*Config) *string) func(*Config, string) error {

@@ -32,7 +32,7 @@ type Health struct {
 func Probe(ctx context.Context, httpAddr string) (Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	body, err := fetchStats(ctx, httpAddr, TopicOrders)
+	body, err := fetchStats(ctx, httpAddr)
 	if err != nil {
 		return Health{}, fmt.Errorf("probe nsqd at %s: %w", httpAddr, err)
 	}
@@ -50,34 +50,6 @@ func Probe(ctx context.Context, httpAddr string) (Health, error) {
 		}
 	}
 	return h, nil
-}
-
-// Backlog is what an nsqd holds of one topic.
-type Backlog struct {
-	StartTime time.Time        // as Health has it
-	Waiting   int64            // in the topic itself: it has no channel that takes them
-	Channels  map[string]int64 // messages waiting, in flight and deferred, by channel
-}
-
-// ProbeTopic asks an nsqd, ours or a stock one, at its HTTP address after a topic. It takes at most two seconds.
-func ProbeTopic(ctx context.Context, httpAddr, topic string) (Backlog, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	body, err := fetchStats(ctx, httpAddr, topic)
-	if err != nil {
-		return Backlog{}, fmt.Errorf("probe nsqd at %s: %w", httpAddr, err)
-	}
-	b := Backlog{StartTime: time.Unix(body.StartTime, 0), Channels: map[string]int64{}}
-	for _, t := range body.Topics {
-		if t.Name != topic {
-			continue
-		}
-		b.Waiting = t.Depth
-		for _, c := range t.Channels {
-			b.Channels[c.Name] = c.Depth + c.InFlight + c.Deferred
-		}
-	}
-	return b, nil
 }
 
 // probedStats is the part of /stats that Probe reads.
@@ -98,12 +70,12 @@ type probedStats struct {
 // probeClient keeps no connection: a probe is rare, and a kept one would have to be closed by somebody.
 var probeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-func fetchStats(ctx context.Context, httpAddr, topic string) (body probedStats, err error) {
+func fetchStats(ctx context.Context, httpAddr string) (body probedStats, err error) {
 	if !strings.Contains(httpAddr, "://") {
 		httpAddr = "http://" + httpAddr
 	}
 	query := url.Values{
-		"format": {"json"}, "topic": {topic}, "include_clients": {"false"}, "include_mem": {"false"},
+		"format": {"json"}, "topic": {TopicOrders}, "include_clients": {"false"}, "include_mem": {"false"},
 	}
 	url := strings.TrimSuffix(httpAddr, "/") + "/stats?" + query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
