@@ -21,49 +21,52 @@ import (
 
 // Config is every setting of every part; a part reads what it needs.
 type Config struct {
-	Listen          string // the part's own address
-	Admin           string // operations API
-	Metrics         string // Prometheus metrics of a door that runs alone; empty: none
-	Data            string // folder of everything that must outlive the process
-	Store           string // "sqlite" or a postgres:// URL
-	NSQD            string // nsqd's TCP address
-	NSQDHTTP        string // nsqd's HTTP address; empty: the port after the TCP port
-	Worker          string // address of the operations API that a door asks
-	ID              string // a door's name
-	IDKey           string // file with the key of order ids
-	TokenFile       string // file with the operations API's bearer token
-	WebhooksFile    string // file with the endpoints that events are posted to; empty: none
-	Bound           int    // most outstanding orders of a door
-	Identity        string // how a buyer is known: "open", "header" or "ticket"
-	TrustAnyBuyer   bool   // listen beyond loopback with an open identity
-	IdentityHeader  string // in which trusted proxies name the buyer
-	TrustedProxies  []netip.Prefix
-	TicketKey       string        // file with the keys of buyers' tickets
-	TicketIssuer    string        // who issues tickets; empty: anyone with the key
-	TicketAudience  string        // whom tickets are for; empty: anyone
-	TicketBuyer     string        // the claim that names the buyer
-	TicketCookie    string        // the cookie that may hold a ticket
-	AddressHeader   string        // in which trusted proxies list addresses
-	AddressRate     int           // requests a second of one address without an identity; 0: any
-	BuyerRate       int           // new orders a second of one buyer; 0: any
-	MaxConnections  int           // of buyers; 0: what the limit of open files leaves
-	CORSOrigins     []string      // whose pages may read a door's answers: exact origins, or "*" alone
-	BasePath        string        // that a door is mounted at; empty: the root
-	WaitingPage     string        // URL with {order}, {sale}, for browsers whose order is in; empty: the door's own page
-	BusyPage        string        // URL with {sale}, {reason}, for browsers that are refused; empty: the door's own page
-	TLSCert         string        // PEM file of a door's certificates; empty: no TLS
-	TLSKey          string        // PEM file of their key
-	MaxWait         time.Duration // longest wait to admit for; 0: any
-	DrainRate       int           // orders a second; 0: no limit
-	DrainWorkers    int           // most transactions at a time
-	Batch           int           // most orders in one transaction
-	Flush           time.Duration // longest wait for a batch to fill
-	Window          int           // most orders in hand; 0: what the workers can use
-	Pools           []Pool        // further pools, beside the one that the settings above make
-	DiskFloor       int           // MiB of free disk below which a door stops admitting
-	Demo            bool          // create the sale "demo"
-	LogFormat       string        // "text" or "json"
-	LogVerbose      bool          // log debug events too
+	Listen         string // the part's own address
+	Admin          string // operations API
+	Metrics        string // Prometheus metrics of a door that runs alone; empty: none
+	Data           string // folder of everything that must outlive the process
+	Store          string // "sqlite" or a postgres:// URL
+	NSQD           string // nsqd's TCP address
+	NSQDHTTP       string // nsqd's HTTP address; empty: the port after the TCP port
+	Worker         string // address of the operations API that a door asks
+	ID             string // a door's name
+	IDKey          string // file with the key of order ids
+	TokenFile      string // file with the operations API's bearer token
+	WebhooksFile   string // file with the endpoints that events are posted to; empty: none
+	Bound          int    // most outstanding orders of a door
+	Identity       string // how a buyer is known: "open", "header" or "ticket"
+	TrustAnyBuyer  bool   // listen beyond loopback with an open identity
+	IdentityHeader string // in which trusted proxies name the buyer
+	TrustedProxies []netip.Prefix
+	TicketKey      string        // file with the keys of buyers' tickets
+	TicketIssuer   string        // who issues tickets; empty: anyone with the key
+	TicketAudience string        // whom tickets are for; empty: anyone
+	TicketBuyer    string        // the claim that names the buyer
+	TicketCookie   string        // the cookie that may hold a ticket
+	AddressHeader  string        // in which trusted proxies list addresses
+	AddressRate    int           // requests a second of one address without an identity; 0: any
+	BuyerRate      int           // new orders a second of one buyer; 0: any
+	MaxConnections int           // of buyers; 0: what the limit of open files leaves
+	CORSOrigins    []string      // whose pages may read a door's answers: exact origins, or "*" alone
+	BasePath       string        // that a door is mounted at; empty: the root
+	WaitingPage    string        // URL with {order}, {sale}, for browsers whose order is in; empty: the door's own page
+	BusyPage       string        // URL with {sale}, {reason}, for browsers that are refused; empty: the door's own page
+	TLSCert        string        // PEM file of a door's certificates; empty: no TLS
+	TLSKey         string        // PEM file of their key
+	MaxWait        time.Duration // longest wait to admit for; 0: any
+	DrainRate      int           // orders a second; 0: no limit
+	DrainWorkers   int           // most transactions at a time
+	Batch          int           // most orders in one transaction
+	Flush          time.Duration // longest wait for a batch to fill
+	Window         int           // most orders in hand; 0: what the workers can use
+	Pools          []Pool        // further pools, beside the one that the settings above make
+	EventChannels  []string      // of the topic of events, made before the first event
+	EventRetention time.Duration // how long events are kept and sent again
+	EventBacklog   int           // most messages in the deepest of the channels
+	DiskFloor      int           // MiB of free disk below which a door stops admitting
+	Demo           bool          // create the sale "demo"
+	LogFormat      string        // "text" or "json"
+	LogVerbose     bool          // log debug events too
 
 	AddressConnections int // most of one address at once; 0: a quarter of MaxConnections
 }

@@ -87,6 +87,9 @@ var settings = []setting{
 	{"flush", kindDuration, "2ms", "longest wait for a batch to fill; 0s: none", setFlush},
 	{"window", kindNumber, "0", "most orders that a worker has in hand at once; 0: two batches for each of its transactions", setWindow},
 	{"pools", kindPools, "", "further pools between commas, such as \"vip topic=orders-vip rate=500\"; also channel, workers, batch, flush and window", setPools}, // after those whose values are its defaults
+	{"events-channels", kindList, "", "channels of nsqd's topic events, made before the first event, such as points,mail; one whose name ends in #ephemeral keeps nothing on disk; empty: events are sent once somebody has made a channel", channels(func(c *Config) *[]string { return &c.EventChannels })},
+	{"events-retention", kindDuration, "24h", "how long events are kept, and sent again to an nsqd that has restarted", duration(time.Minute, 30*24*time.Hour, func(c *Config) *time.Duration { return &c.EventRetention })},
+	{"events-backlog", kindNumber, "1000000", "messages in the deepest channel of events from which on they wait in the store", number(1000, 100_000_000, func(c *Config) *int { return &c.EventBacklog })},
 	{"disk-floor", kindNumber, "256", "MiB of free disk below which a door stops admitting; 0: none", number(0, 1<<20, func(c *Config) *int { return &c.DiskFloor })},
 	{"demo", kindBool, "false", "create the sale \"demo\": 1,000 units, one a buyer, paid at once", boolean(func(c *Config) *bool { return &c.Demo })},
 	{"log-format", kindName, "text", "text or json", oneOf([]string{"text", "json"}, func(c *Config) *string { return &c.LogFormat })},

@@ -32,8 +32,8 @@ type Health struct {
 func Probe(ctx context.Context, httpAddr string) (Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	body, err := fetchStats(ctx, httpAddr)
-	if err != nil {
+	var body probedStats
+	if err := fetchStats(ctx, httpAddr, TopicOrders, &body); err != nil {
 		return Health{}, fmt.Errorf("probe nsqd at %s: %w", httpAddr, err)
 	}
 	h := Health{StartTime: time.Unix(body.StartTime, 0)}
@@ -70,33 +70,41 @@ type probedStats struct {
 // probeClient keeps no connection: a probe is rare, and a kept one would have to be closed by somebody.
 var probeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-func fetchStats(ctx context.Context, httpAddr string) (body probedStats, err error) {
+func fetchStats(ctx context.Context, httpAddr, topic string, body *probedStats) error {
+	query := url.Values{
+		"format": {"json"}, "topic": {topic}, "include_clients": {"false"}, "include_mem": {"false"},
+	}
+	if err := fetch(ctx, httpAddr, "/stats", query, body); err != nil {
+		return err
+	}
+	if body.StartTime == 0 {
+		return fmt.Errorf("it is no nsqd: its stats have no start_time")
+	}
+	return nil
+}
+
+// fetch reads what nsqd answers into body.
+func fetch(ctx context.Context, httpAddr, path string, query url.Values, body any) error {
 	if !strings.Contains(httpAddr, "://") {
 		httpAddr = "http://" + httpAddr
 	}
-	query := url.Values{
-		"format": {"json"}, "topic": {TopicOrders}, "include_clients": {"false"}, "include_mem": {"false"},
-	}
-	url := strings.TrimSuffix(httpAddr, "/") + "/stats?" + query.Encode()
+	url := strings.TrimSuffix(httpAddr, "/") + path + "?" + query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return body, err
+		return err
 	}
 	resp, err := probeClient.Do(req)
 	if err != nil {
-		return body, err
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return body, fmt.Errorf("it answered %s", resp.Status)
+		return fmt.Errorf("it answered %s", resp.Status)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxProbeBytes)).Decode(&body); err != nil {
-		return body, fmt.Errorf("read its stats: %w", err)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxProbeBytes)).Decode(body); err != nil {
+		return fmt.Errorf("read its answer: %w", err)
 	}
-	if body.StartTime == 0 {
-		return body, fmt.Errorf("it is no nsqd: its stats have no start_time")
-	}
-	return body, nil
+	return nil
 }
 
 // EnsureChannel makes topic and channel on any nsqd, so that what is published from now on waits for the channel's

@@ -29,8 +29,11 @@ const (
 
 const (
 	doorPrefix      = "door-"
-	ephemeralSuffix = "#ephemeral"
+	ephemeralSuffix = Ephemeral
 	maxNameBytes    = 64 // nsqd's limit, the suffix included
+
+	// Ephemeral ends the name of a channel that lives only as long as it has a consumer.
+	Ephemeral = "#ephemeral"
 
 	// MaxDoorName is the longest name of a door, in bytes.
 	MaxDoorName = maxNameBytes - len(doorPrefix) - len(ephemeralSuffix)

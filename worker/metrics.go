@@ -19,8 +19,6 @@ type metrics struct {
 	limits       prometheus.Gauge
 	blocks       prometheus.Gauge
 	poolsVersion prometheus.Gauge
-
-	events *relayMetrics
 }
 
 func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
@@ -60,7 +58,6 @@ func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
 			Help: "Version of what operators set of the pools, as this worker goes by it.",
 		}),
 	}
-	m.events = newRelayMetrics(reg)
 	reg.MustRegister(m.settled, m.commits, m.batches, m.storeUp, m.buried, m.unannounced, m.limits, m.blocks, m.poolsVersion, poolMetrics{w})
 	m.storeUp.Set(1)
 	return m

@@ -26,14 +26,14 @@ import (
 // Config is what an operator decides about a worker.
 type Config struct {
 	NSQD        string // TCP address
-	NSQDHTTP    string // HTTP address; empty: not known
+	NSQDHTTP    string // HTTP address; empty: every new connection counts as its restart
 	Pools       []PoolConfig
 	MaxAttempts int        // isolated failures of one order before it is a dead letter
 	Operators   []Operator // whose tokens operators and doors must present; none: nobody is asked
 
-	EventChannels  []string      // channels of the events topic, made before the first event
-	EventBacklog   int           // most events in one of its channels; beyond, they wait in the store
-	EventRetention time.Duration // how long events are kept
+	EventChannels  []string      // of the topic of events, made before the first event
+	EventBacklog   int           // most messages in the deepest of them; beyond, events wait in the store
+	EventRetention time.Duration // how long events are kept, and sent again to an nsqd that has restarted
 }
 
 // DefaultConfig holds the defaults.
@@ -90,9 +90,7 @@ func New(cfg Config, parts Parts) (*Worker, error) {
 	if err := newPools(w); err != nil {
 		return nil, err
 	}
-	w.relay = newRelay(relayConfig{
-		nsqd: cfg.NSQD, nsqdHTTP: cfg.NSQDHTTP, channels: cfg.EventChannels, backlog: int64(cfg.EventBacklog),
-	}, parts.Store, w.metrics.events, parts.Logger)
+	w.relay = newRelay(cfg, parts.Store, parts.Logger, parts.Registry)
 	var err error
 	if w.http, w.rpc, err = w.operations(parts.Listener); err != nil {
 		return nil, err
@@ -130,12 +128,12 @@ func (w *Worker) Start(ctx context.Context) error {
 // errStopped is why the worker's context ends.
 var errStopped = errors.New("the worker is stopping")
 
-// Stop ends the drain first, so that what is in flight is settled and told, then the API, the relay and the sweeper. It returns
-// with ctx at the latest.
+// Stop ends the drain first, so that what is in flight is settled and told, then the API, then the relay, which brings
+// the last events to nsqd, then the sweeper. It returns with ctx at the latest.
 func (w *Worker) Stop(ctx context.Context) error {
 	err := w.stopPools(ctx)
 	err = errors.Join(err, w.stopServing(ctx))
-	w.relay.stop()
+	w.relay.stop(ctx)
 	if w.cancel != nil {
 		w.cancel(errStopped)
 	}
@@ -167,6 +165,7 @@ const announceChunk = 1000
 
 // announce tells every door. It never waits, and a door that hears nothing asks by itself.
 func (w *Worker) announce(c sluice.Changes) {
+	w.relay.nudge()
 	if c.Empty() {
 		return
 	}

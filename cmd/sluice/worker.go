@@ -105,7 +105,7 @@ func workerPart(cfg config.Config, nsqd, nsqdHTTP string, l net.Listener, regist
 		}
 		wc := worker.DefaultConfig()
 		wc.NSQD, wc.NSQDHTTP, wc.Operators, wc.Pools = nsqd, nsqdHTTP, operators, poolConfigs(cfg)
-		wc.EventChannels, wc.EventBacklog, wc.EventRetention = cfg.EventsChannels, cfg.EventsBacklog, cfg.EventsRetention
+		wc.EventChannels, wc.EventBacklog, wc.EventRetention = cfg.EventChannels, cfg.EventBacklog, cfg.EventRetention
 		w, err := worker.New(wc, worker.Parts{Store: store, Keys: keys, Listener: l, Logger: log, Registry: registry})
 		if err != nil {
 			return errors.Join(err, store.Close(), l.Close())
