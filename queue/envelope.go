@@ -226,7 +226,7 @@ func decode[E envelope](body []byte, e E, want string) error {
 	switch {
 	case v != envelopeVersion:
 		return fmt.Errorf("%s message: version %d is unknown; want %d", want, v, envelopeVersion)
-	case kind != want:
+	case !isA(kind, want):
 		return fmt.Errorf("message of type %.40q where %q is expected", kind, want)
 	case err != nil:
 		return fmt.Errorf("%s message: %w", want, err)

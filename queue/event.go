@@ -93,15 +93,18 @@ type eventEnvelope struct {
 	Attributes jsontext.Value `json:"attributes"`
 }
 
-// kind calls every type of event by one name: which one it is, is looked at afterwards.
-func (e *eventEnvelope) kind() (int, string) {
-	if slices.Contains(sluice.EventTypes(), sluice.EventType(e.Type)) {
-		return e.V, typeEvent
-	}
-	return e.V, e.Type
-}
+func (e *eventEnvelope) kind() (int, string) { return e.V, e.Type }
 
+// typeEvent stands for all types of events.
 const typeEvent = "event"
+
+// isA reports whether a message of type kind is one of those that are wanted.
+func isA(kind, want string) bool {
+	if want == typeEvent {
+		return slices.Contains(sluice.EventTypes(), sluice.EventType(kind))
+	}
+	return kind == want
+}
 
 // DecodeEvent reads an event message. The error names what is wrong: the version, the type or the field.
 func DecodeEvent(body []byte) (sluice.Event, error) {
