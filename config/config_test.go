@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +165,42 @@ func TestLoad_ReadsNetworks(t *testing.T) {
 	} {
 		if _, err := load(t, Keys(), c...); err == nil || !strings.Contains(err.Error(), "want") {
 			t.Errorf("%q: %v", c, err)
+		}
+	}
+}
+
+func TestLoad_TakesChannelsOfEvents(t *testing.T) {
+	want := []string{"points", "mail.eu", "screen-1_a#ephemeral"}
+	for name, args := range map[string][]string{
+		"flag": {"--events-channels", "points,mail.eu, screen-1_a#ephemeral"},
+		"list": {"--config", file(t, "events-channels: [points, mail.eu, 'screen-1_a#ephemeral']\n")},
+	} {
+		c, err := load(t, Keys(), args...)
+		if err != nil || !slices.Equal(c.EventChannels, want) {
+			t.Errorf("%s: %q, %v; want %q", name, c.EventChannels, err, want)
+		}
+	}
+	c, err := load(t, Keys())
+	if err != nil || len(c.EventChannels) != 0 || c.EventRetention != 24*time.Hour || c.EventBacklog != 1_000_000 {
+		t.Errorf("defaults: %q, %v, %d, %v", c.EventChannels, c.EventRetention, c.EventBacklog, err)
+	}
+	var many []string
+	for n := range 33 {
+		many = append(many, fmt.Sprint("c", n))
+	}
+	for _, c := range []struct{ flag, text, want string }{
+		{"--events-channels", "points,ma/il", `"ma/il": want names between commas`},
+		{"--events-channels", "points#durable", `"points#durable"`},
+		{"--events-channels", "#ephemeral", `"#ephemeral"`},
+		{"--events-channels", strings.Repeat("x", 65), "of at most 64 bytes"},
+		{"--events-channels", "a,b,a", `"a" is given twice`},
+		{"--events-channels", strings.Join(many, ","), "33 channels; want at most 32"},
+		{"--events-retention", "59s", "want a duration from 1m0s to 720h0m0s"},
+		{"--events-retention", "721h", "want a duration from 1m0s to 720h0m0s"},
+		{"--events-backlog", "0", "want a whole number from 1000 to"},
+	} {
+		if _, err := load(t, Keys(), c.flag, c.text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s %q: error %v, want %q", c.flag, c.text, err, c.want)
 		}
 	}
 }
