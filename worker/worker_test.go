@@ -211,7 +211,11 @@ func (s *shop) outcome(id sluice.OrderID) sluice.Status {
 
 func (s *shop) eventually(what string, ok func() bool) {
 	s.t.Helper()
-	eventually(s.t, what, ok)
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("never: %s", what)
+		}
+	}
 }
 
 func (s *shop) order(user string) sluice.Order {
