@@ -24,7 +24,9 @@ type entry struct {
 	Must    float64         `json:"must"`
 	Then    float64         `json:"then"`
 	Least   bool            `json:"at_least,omitempty"` // Must is a least value, not a most one
-	OK      bool            `json:"ok"`                 // Ratio reaches Must
+	OK      bool            `json:"ok"`                 // Ratio reaches Must, and so does each of Also
+	Against string          `json:"against,omitempty"`
+	Also    []comparison    `json:"also,omitempty"`
 	Note    string          `json:"note,omitempty"`
 	Sides   map[string]side `json:"sides"`
 	Machine machine         `json:"machine"`
@@ -36,9 +38,11 @@ type entry struct {
 }
 
 func newEntry(r row, f figure) entry {
+	missed := func(c comparison) bool { return !c.OK }
 	return entry{
 		ID: r.id, Title: r.title, Ratio: f.ratio, Unit: r.unit, Spread: f.spread, Runs: f.runs, Must: r.must, Then: r.then,
-		Least: r.least, OK: r.reaches(f.ratio, r.must), Note: f.note, Sides: f.sides,
+		Least: r.least, OK: r.reaches(f.ratio, r.must) && !slices.ContainsFunc(f.also, missed), Note: f.note, Sides: f.sides,
+		Against: f.against, Also: f.also,
 	}
 }
 
@@ -48,7 +52,27 @@ func (e entry) String() string {
 	if !e.OK {
 		verdict = "NOT reached"
 	}
-	return fmt.Sprintf("%s: %s (%s); must be %s: %s", e.ID, e.value(e.Ratio), e.between(), e.wanted(e.Must), verdict)
+	figures := make([]string, 0, 1+len(e.Also))
+	for _, f := range e.figures() {
+		figures = append(figures, fmt.Sprintf("%s (%s); must be %s", f.value(f.Ratio), f.between(), f.wanted(f.Must)))
+	}
+	return fmt.Sprintf("%s: %s: %s", e.ID, strings.Join(figures, "; also "), verdict)
+}
+
+// figures is the entry once for each of its ratios.
+func (e entry) figures() []entry {
+	all := []entry{e}
+	if len(e.Also) > 0 {
+		all[0].Title += " against " + e.Against
+		all[0].OK = row{least: e.Least}.reaches(e.Ratio, e.Must)
+	}
+	for _, c := range e.Also {
+		f := e
+		f.Title += " against " + c.Against
+		f.Ratio, f.Spread, f.Runs, f.Must, f.Then, f.OK, f.Least = c.Ratio, c.Spread, c.Runs, c.Must, c.Then, c.OK, true
+		all = append(all, f)
+	}
+	return all
 }
 
 func (e entry) value(v float64) string {
@@ -134,12 +158,14 @@ func (b board) table() string {
 	var t strings.Builder
 	t.WriteString(preamble + "| row | what | figure | lowest to highest | must be | then | |\n|---|---|---:|---|---|---|---|\n")
 	for _, e := range b {
-		verdict := "**missed**"
-		if e.OK {
-			verdict = "reached"
+		for _, f := range e.figures() {
+			verdict := "**missed**"
+			if f.OK {
+				verdict = "reached"
+			}
+			fmt.Fprintf(&t, "| %s | %s | %s | %s | %s | %s | %s |\n",
+				f.ID, f.Title, f.value(f.Ratio), f.between(), f.wanted(f.Must), f.wanted(f.Then), verdict)
 		}
-		fmt.Fprintf(&t, "| %s | %s | %s | %s | %s | %s | %s |\n",
-			e.ID, e.Title, e.value(e.Ratio), e.between(), e.wanted(e.Must), e.wanted(e.Then), verdict)
 	}
 	for _, e := range b {
 		e.section(&t)

@@ -23,6 +23,9 @@ type lab struct {
 	machine  machine
 	commit   string
 	progress io.Writer
+
+	postgres   string       // URL of the server; empty: none was needed yet
+	stopServer func() error // nil: it is not ours
 }
 
 func newLab(o options, progress io.Writer) (*lab, error) {
@@ -40,7 +43,11 @@ func newLab(o options, progress io.Writer) (*lab, error) {
 
 // close ends what still runs and removes all data.
 func (l *lab) close() error {
-	return errors.Join(l.end(), os.RemoveAll(l.dir))
+	err := l.end()
+	if l.stopServer != nil {
+		err = errors.Join(err, l.stopServer())
+	}
+	return errors.Join(err, os.RemoveAll(l.dir))
 }
 
 func (l *lab) say(format string, args ...any) {
@@ -76,6 +83,16 @@ func (l *lab) build(ctx context.Context, folder, pkg string) (program string, er
 // peer builds a rival from the module that rivals have of their own.
 func (l *lab) peer(ctx context.Context, name string) (program string, err error) {
 	return l.build(ctx, filepath.Join("loadtest", "peers"), "./"+name)
+}
+
+// do runs a program to its end.
+func (l *lab) do(ctx context.Context, program string, args ...string) error {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = cleanEnv()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", filepath.Base(program), err, out)
+	}
+	return nil
 }
 
 // data makes a folder for one scene of a row.

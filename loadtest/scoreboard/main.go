@@ -30,7 +30,9 @@ Rows that are not run keep their entries. Run it from the root of the source: it
 Example:
   scoreboard --only S1,S2 --short
 
-Exit status: 0 every row that was run reaches what it must, 1 one does not or could not be measured, 2 usage.
+Rows with a database take the PostgreSQL of SLUICE_TEST_POSTGRES, or run one of their own; where there is none they are skipped.
+
+Exit status: 0 every row that was run reaches what it must, 1 one does not or could not be measured, or all were skipped, 2 usage.
 
 Flags:
 `
@@ -121,11 +123,16 @@ func measure(ctx context.Context, o options, chosen []row, progress io.Writer) (
 		return err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	var failed []string
+	var failed, skipped []string
 	for _, r := range chosen {
 		e, err := l.measure(ctx, r)
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
+		}
+		if errors.Is(err, errSkipped) {
+			l.say("%s: %v", r.id, err)
+			skipped = append(skipped, r.id)
+			continue
 		}
 		if err != nil {
 			l.say("%s could not be measured: %v", r.id, err)
@@ -143,6 +150,9 @@ func measure(ctx context.Context, o options, chosen []row, progress io.Writer) (
 	}
 	if len(failed) > 0 {
 		return fmt.Errorf("not reached: %s", strings.Join(failed, ", "))
+	}
+	if len(skipped) == len(chosen) {
+		return fmt.Errorf("nothing was measured; skipped: %s", strings.Join(skipped, ", "))
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ type row struct {
 	measure    func(context.Context, *lab) (figure, error)
 }
 
-var rows = []row{shedding, accepting, refusing, bounding}
+var rows = []row{shedding, accepting, committing, draining, refusing, bounding}
 
 // figure is what a row found.
 type figure struct {
@@ -26,6 +26,27 @@ type figure struct {
 	runs   int        // how many those were
 	sides  map[string]side
 	note   string
+
+	against string       // the side that ratio is over, where there are others too
+	also    []comparison // with those
+}
+
+// comparison is one more ratio of a row, which must be reached too.
+type comparison struct {
+	Against string     `json:"against"`
+	Ratio   float64    `json:"ratio"`
+	Spread  [2]float64 `json:"spread"`
+	Runs    int        `json:"runs"`
+	Must    float64    `json:"must"` // at least
+	Then    float64    `json:"then"`
+	OK      bool       `json:"ok"`
+}
+
+func newComparison(against string, f figure, must, then float64) comparison {
+	return comparison{
+		Against: against, Ratio: f.ratio, Spread: f.spread, Runs: f.runs, Must: must, Then: then,
+		OK: row{least: true}.reaches(f.ratio, must),
+	}
 }
 
 // side is what was seen of one side, for the reader.
@@ -64,19 +85,21 @@ func (r row) reaches(figure, wanted float64) bool {
 	return figure <= wanted
 }
 
-// interleaved runs two sides in turn, A B B A A B …, so that whatever slows the machine for a while slows both; each pair is
-// one ratio.
-func interleaved(pairs int, a, b func() (window, error)) (as, bs []window, err error) {
-	for i := range 2 * pairs {
-		side, windows := a, &as
-		if i%4 == 1 || i%4 == 2 {
-			side, windows = b, &bs
+// interleaved runs sides in turn, A B B A A B …, so that whatever slows the machine for a while slows all; each round is one
+// ratio. It answers what each side did, in the order of the rounds.
+func interleaved[T any](rounds int, sides ...func() (T, error)) ([][]T, error) {
+	done := make([][]T, len(sides))
+	for round := range rounds {
+		for i := range sides {
+			if round%2 == 1 {
+				i = len(sides) - 1 - i
+			}
+			did, err := sides[i]()
+			if err != nil {
+				return nil, fmt.Errorf("round %d: %w", round+1, err)
+			}
+			done[i] = append(done[i], did)
 		}
-		w, err := side()
-		if err != nil {
-			return nil, nil, fmt.Errorf("window %d: %w", i+1, err)
-		}
-		*windows = append(*windows, w)
 	}
-	return as, bs, nil
+	return done, nil
 }

@@ -114,17 +114,28 @@ func TestStep_SaysThatNothingWasRefused(t *testing.T) {
 	}
 }
 
-func TestInterleaved_TakesTurnsAndKeepsPairsTogether(t *testing.T) {
-	var order []string
-	side := func(name string) func() (window, error) {
-		return func() (window, error) {
-			order = append(order, name)
-			return window{}, nil
+func TestInterleaved_TakesTurnsAndKeepsRoundsTogether(t *testing.T) {
+	var order string
+	side := func(name string) func() (string, error) {
+		return func() (string, error) {
+			order += name
+			return name, nil
 		}
 	}
-	as, bs, err := interleaved(3, side("A"), side("B"))
-	if got := strings.Join(order, ""); got != "ABBAAB" || len(as) != 3 || len(bs) != 3 || err != nil {
-		t.Errorf("got %s, %d and %d windows, %v", got, len(as), len(bs), err)
+	for want, sides := range map[string][]func() (string, error){
+		"ABBAAB":    {side("A"), side("B")},
+		"ABCCBAABC": {side("A"), side("B"), side("C")},
+	} {
+		order = ""
+		done, err := interleaved(3, sides...)
+		if order != want || len(done) != len(sides) || err != nil {
+			t.Errorf("got %s, want %s; %d sides, %v", order, want, len(done), err)
+		}
+		for i, did := range done {
+			if strings.Join(did, "") != strings.Repeat(string(rune('A'+i)), 3) {
+				t.Errorf("side %d: %v", i, did)
+			}
+		}
 	}
 }
 

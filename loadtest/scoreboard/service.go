@@ -107,6 +107,11 @@ func (s *service) sell(ctx context.Context, stock int64) error {
 	if err := call(ctx, http.MethodPost, "http://"+s.admin+"/v1/sales", sale, nil); err != nil {
 		return err
 	}
+	return s.known(ctx)
+}
+
+// known waits until every door knows the sale.
+func (s *service) known(ctx context.Context) error {
 	for _, d := range s.doors {
 		if err := eventually(ctx, 20*time.Second, d.name+" knows the sale", func() error { return get(ctx, "http://"+d.address+"/v1/sales/"+saleID, nil) }); err != nil {
 			return err

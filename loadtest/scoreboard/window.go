@@ -117,10 +117,11 @@ func (l *lab) compare(ctx context.Context, ours, bare *target) (figure, error) {
 			return w, err
 		}
 	}
-	as, bs, err := interleaved(pairs, one(ours), one(bare))
+	windows, err := interleaved(pairs, one(ours), one(bare))
 	if err != nil {
 		return figure{}, err
 	}
+	as, bs := windows[0], windows[1]
 	ratios := make([]float64, pairs)
 	for i := range ratios {
 		ratios[i] = as[i].cost() / bs[i].cost()
