@@ -9,6 +9,7 @@ import (
 	"flag"
 	"log"
 	"net/http"
+	"time"
 
 	"github.com/go-kratos/kratos/v2/errors"
 	klog "github.com/go-kratos/kratos/v2/log"
@@ -49,7 +50,8 @@ func main() {
 	if *size > 1 {
 		sell = newBatcher(t, *size, *connections).settle
 	}
-	server := khttp.NewServer(khttp.Address(*listen), khttp.Middleware(recovery.Recovery(), ratelimit.Server()))
+	// Kratos' time limit is a second; an order that was cut off might be committed all the same.
+	server := khttp.NewServer(khttp.Address(*listen), khttp.Timeout(10*time.Second), khttp.Middleware(recovery.Recovery(), ratelimit.Server()))
 	server.Route("/").POST("/v1/sales/{sale}/orders", handler(*sale, sell))
 	log.Fatal(server.Start(context.Background()))
 }

@@ -41,12 +41,13 @@ const sellOne = `WITH sale AS MATERIALIZED (
 
 // write writes what was decided, the events behind everything else that locks.
 const write = `facts AS MATERIALIZED (
-    SELECT pay_by, '"sale":' || to_json($1::text) AS sale, to_char(pay_by, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS told
-    FROM (SELECT now + payment_window / 1000 * interval '1us' AS pay_by FROM sale) AS s
+    SELECT pay_by, pay_by + payment_grace / 1000 * interval '1us' AS release_at,
+        '"sale":' || to_json($1::text) AS sale, to_char(pay_by, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS told
+    FROM (SELECT payment_grace, now + payment_window / 1000 * interval '1us' AS pay_by FROM sale) AS s
 ), ordered AS (
-    INSERT INTO orders (id, sale, buyer, key, attempt, quantity, attributes, accepted_at, state, reason, version, pay_by, settled_at)
+    INSERT INTO orders (id, sale, buyer, key, attempt, quantity, attributes, accepted_at, state, reason, version, pay_by, release_at, settled_at)
     SELECT d.id, $1, d.buyer, d.key, 0, d.quantity, '', d.accepted_at, CASE WHEN d.reason = '' THEN 'held' ELSE 'rejected' END,
-        d.reason, 2, CASE WHEN d.reason = '' THEN f.pay_by END, d.now
+        d.reason, 2, CASE WHEN d.reason = '' THEN f.pay_by END, CASE WHEN d.reason = '' THEN f.release_at END, d.now
     FROM decided AS d, facts AS f
 ), moved AS (
     UPDATE sales SET free = sales.free - t.units, held = sales.held + t.units, version = sales.version + 1

@@ -36,10 +36,10 @@ func Numbered(sale string, n int) Order {
 	return New(sale, fmt.Sprintf("buyer-%012d", n), fmt.Sprintf("6b1f7c1e-54f2-4b6f-9a3e-%012d", n), 1)
 }
 
-// parameters are the service's own: they keep the plans on the indexes while the tables grow from nothing.
+// parameters are the service's own: where its tables are, and what keeps the plans on the indexes while the tables grow from nothing.
 var parameters = map[string]string{
-	"timezone": "UTC", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off",
-	"enable_mergejoin": "off", "jit": "off",
+	"search_path": "sluice,public", "timezone": "UTC", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off",
+	"enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
 }
 
 // Till sells one sale. Safe for concurrent use.
