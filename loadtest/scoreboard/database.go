@@ -29,7 +29,7 @@ func (l *lab) server(ctx context.Context) (string, error) {
 	}
 	if l.postgres == "" {
 		if err := l.startServer(ctx); err != nil {
-			return "", fmt.Errorf("%w: there is no PostgreSQL: %w", errSkipped, err)
+			return "", err
 		}
 	}
 	return l.postgres, nil
@@ -54,7 +54,9 @@ func (l *lab) startServer(ctx context.Context) error {
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil { // it has said why to the progress, and ended
-		return errors.Join(errors.New("withpostgres could not run it"), in.Close(), cmd.Wait())
+		err = errors.Join(fmt.Errorf("%w: there is no PostgreSQL here", errSkipped), in.Close())
+		_ = cmd.Wait()
+		return err
 	}
 	l.postgres = strings.TrimSpace(line)
 	l.stopServer = func() error {
@@ -120,7 +122,7 @@ func (l *lab) fresh(ctx context.Context) (*database, error) {
 	for _, name := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
 		var value string
 		if err := d.conn.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&value); err != nil || value != "on" {
-			return nil, errors.Join(fmt.Errorf("%s is %q; a durable server has it on", name, value), err, d.close())
+			return nil, errors.Join(fmt.Errorf("%s is %q; a durable server has it on", name, value), err, d.conn.Close(ctx))
 		}
 	}
 	return d, nil
@@ -154,12 +156,6 @@ func (l *lab) named(name string) string {
 	}
 	u.Path = "/" + name
 	return u.String()
-}
-
-func (d *database) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return d.conn.Close(ctx)
 }
 
 // held is how many units of the sale are held, by its counter: one row, which costs whoever fills it nothing.

@@ -57,7 +57,7 @@ func (c commits) sluice(ctx context.Context) (speed, error) {
 	if err != nil {
 		return speed{}, err
 	}
-	defer db.close() //nolint:errcheck // what it could tell nobody needs
+	defer db.conn.Close(ctx) //nolint:errcheck // what it could tell nobody needs
 	s, err := c.lab.launch(ctx, acceptBound, "", "--store", db.url, "--batch", fmt.Sprint(workerBatch))
 	if err != nil {
 		return speed{}, err
@@ -91,7 +91,7 @@ func (c commits) rival(ctx context.Context, batch, connections int) (speed, erro
 	if err != nil {
 		return speed{}, err
 	}
-	defer db.close() //nolint:errcheck // what it could tell nobody needs
+	defer db.conn.Close(ctx) //nolint:errcheck // what it could tell nobody needs
 	address, err := c.lab.freeAddress()
 	if err != nil {
 		return speed{}, err

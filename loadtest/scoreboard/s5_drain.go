@@ -54,7 +54,7 @@ func (d drain) sluice(ctx context.Context) (speed, error) {
 	if err != nil {
 		return speed{}, err
 	}
-	defer db.close() //nolint:errcheck // what it could tell nobody needs
+	defer db.conn.Close(ctx) //nolint:errcheck // what it could tell nobody needs
 	s, err := d.lab.launch(ctx, int(d.orders), "", "--store", db.url, "--batch", fmt.Sprint(workerBatch))
 	if err != nil {
 		return speed{}, err
@@ -87,7 +87,7 @@ func (d drain) rival(ctx context.Context, batch, writers int) (speed, error) {
 	if err != nil {
 		return speed{}, err
 	}
-	defer db.close() //nolint:errcheck // what it could tell nobody needs
+	defer db.conn.Close(ctx) //nolint:errcheck // what it could tell nobody needs
 	address, err := d.lab.freeAddress()
 	if err != nil {
 		return speed{}, err

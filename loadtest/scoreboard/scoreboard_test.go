@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -149,6 +150,54 @@ func TestRow_ReachesOnlyWithANumberOnTheRightSide(t *testing.T) {
 		if got := c.r.reaches(c.figure, 1.25); got != c.want {
 			t.Errorf("least %t, %v: got %t", c.r.least, c.figure, got)
 		}
+	}
+}
+
+// A row with several rivals is reached only if it is reached against each.
+func TestRace_NeedsEveryRatio(t *testing.T) {
+	l := &lab{progress: io.Discard}
+	for _, c := range []struct {
+		theirs, others int64
+		want           bool
+	}{{100, 10, true}, {201, 10, false}, {100, 51, false}} {
+		side := func(name string, orders int64, must float64) contender {
+			return contender{name: name, run: func() (speed, error) { return speed{orders: orders, took: time.Second}, nil }, must: must}
+		}
+		f, err := l.race(t.Context(), 3, side("ours", 100, 0), side("theirs", c.theirs, 0), side("others", c.others, 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := newEntry(row{id: "S4", title: "speed", must: 0.5, least: true, unit: "×"}, f)
+		if e.OK != c.want || e.Ratio != 100/float64(c.theirs) || e.Also[0].Ratio != 100/float64(c.others) || e.Runs != 3 {
+			t.Errorf("%+v: got %+v", c, e)
+		}
+		table := board{e}.table()
+		if strings.Contains(table, "missed") == c.want || !strings.Contains(table, "speed against others") || !strings.Contains(table, "speed against theirs") {
+			t.Errorf("%+v: got\n%s", c, table)
+		}
+	}
+	failing := contender{name: "theirs", run: func() (speed, error) { return speed{}, io.ErrUnexpectedEOF }}
+	if _, err := l.race(t.Context(), 3, failing, failing); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a side that fails: %v", err)
+	}
+}
+
+// A row that can't run here keeps its entry, is no failure of the others, and is no success alone.
+func TestMeasure_SkipsWithoutPassing(t *testing.T) {
+	o := options{results: t.TempDir(), work: t.TempDir()}
+	good := row{id: "S1", must: 1, unit: "×", measure: func(context.Context, *lab) (figure, error) { return over([]float64{1}), nil }}
+	without := row{id: "S4", measure: func(context.Context, *lab) (figure, error) {
+		return figure{}, fmt.Errorf("%w: no database", errSkipped)
+	}}
+	if err := measure(t.Context(), o, []row{good, without}, io.Discard); err != nil {
+		t.Errorf("beside another: %v", err)
+	}
+	if err := measure(t.Context(), o, []row{without}, io.Discard); err == nil || !strings.Contains(err.Error(), "skipped: S4") {
+		t.Errorf("alone: %v", err)
+	}
+	b, err := readBoard(o.results)
+	if err != nil || len(b) != 1 || b[0].ID != "S1" {
+		t.Errorf("the board has %+v, %v", b, err)
 	}
 }
 

@@ -1,7 +1,8 @@
 package till
 
 // The rules are the service's: when an order was accepted decides whether the sale was open, an order's buyer may have no more
-// than the limit with what the buyer has already, and what is left goes to who came first.
+// than the limit with what the buyer has already, and what is left goes to who came first. A batch is a little stricter than the
+// service: behind an order that does not fit any more, no smaller one of the same batch does.
 
 // lockSale takes the hot row.
 const lockSale = `SELECT 1 FROM sales WHERE id = $1 FOR UPDATE`
