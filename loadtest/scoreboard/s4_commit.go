@@ -10,7 +10,7 @@ import (
 )
 
 var committing = row{
-	id: "S4", title: "held rows committed to PostgreSQL a second, from HTTP", must: 0.5, then: 0.8, least: true, unit: "×",
+	id: "S4", title: "orders held in PostgreSQL, from HTTP", must: 0.5, then: 0.8, least: true, unit: "×",
 	meaning: "One hot sale, one unit a buyer, PostgreSQL with every commit synced, and the service's own tables; all processes of a side, its " +
 		"database and the load share the processors. Buyers in a closed loop order for a while, each once; the time is from the first request until the " +
 		"sale's counter says that every order which was accepted is held. The service answers 202 when the order is journalled and settles " +

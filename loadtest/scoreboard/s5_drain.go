@@ -10,7 +10,7 @@ import (
 )
 
 var draining = row{
-	id: "S5", title: "orders drained into PostgreSQL, against one batch statement", must: 0.5, then: 0.8, least: true, unit: "×",
+	id: "S5", title: "orders drained into PostgreSQL", must: 0.5, then: 0.8, least: true, unit: "×",
 	meaning: "One hot sale, one unit a buyer, PostgreSQL with every commit synced, and the service's own tables: how fast orders that wait " +
 		"become `held` rows. The service is its nsqd, which has all the orders, and its worker, which takes, checks, decides, writes, finishes and tells them. " +
 		"A rival (`loadtest/peers/drainer`) has the same orders in its memory, and nothing to do but to write them: the same buyer's limit, " +
