@@ -48,7 +48,7 @@ type Desk interface {
 	// Replay settles order, which the caller made of the letter, in place of the one that failed, and links them: once, in
 	// the transaction that settles it. Asked again it answers with the status of the order that was made the first time. An
 	// order that was settled before answers with its status, as in Reserve. Refused: NotFound, and BadRequest where order is
-	// the one that failed: it stays failed (P10).
+	// the one that failed: it stays failed (P10), or where the letter's order did not fail, but was settled all the same (P5).
 	Replay(ctx context.Context, message string, order sluice.Order) (sluice.Changes, error)
 }
 

@@ -37,10 +37,15 @@ func plain(s string) string {
 }
 
 // DecideReplay settles the order that an operator made of a dead letter, as any other order. What failed stays failed: the
-// order must have an id of its own.
+// order must have an id of its own. What did not fail, because it was settled before the letter came, must not be settled
+// twice. The view has the letter's order, too.
 func DecideReplay(v View, failed sluice.OrderID, order sluice.Order) (Decision, error) {
 	if order.ID == failed {
 		return Decision{}, sluice.Refuse(sluice.BadRequest, "order %s is the one that failed; what is made of it needs an id of its own", failed)
+	}
+	if before, settled := v.Settled[failed]; settled && before.State != sluice.Failed {
+		return Decision{}, sluice.Refuse(sluice.BadRequest, "order %s is %s: it was settled all the same, and there is nothing to replay",
+			failed, before.State)
 	}
 	d := Decide(v, []sluice.Order{order})
 	for i := range d.Rows {

@@ -32,7 +32,10 @@ type Place struct {
 // Run tests the contract. place makes a fresh, empty place that lasts as long as its test.
 func Run(t *testing.T, place func(t testing.TB) Place) {
 	t.Helper()
-	for _, group := range [][]test{reserveTests, orderTests, saleTests, limitsTests, poolsTests, webhookTests, storeTests, raceTests, eventTests, modelTests} {
+	for _, group := range [][]test{
+		reserveTests, orderTests, saleTests, limitsTests, poolsTests, webhookTests, storeTests, raceTests, eventTests,
+		patchTests, graceTests, extendTests, recordTests, refundTests, letterTests, modelTests,
+	} {
 		for _, test := range group {
 			t.Run(test.name, func(t *testing.T) {
 				b := newBench(t, place(t))

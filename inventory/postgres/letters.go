@@ -70,7 +70,10 @@ type replay struct {
 
 // queueReads locks the sale first, as everybody does, then the letter.
 func (r *replay) queueReads(b *pipeline, message string, order sluice.Order) {
-	const made = "SELECT " + orderColumns + " FROM orders WHERE id = (SELECT replayed_as FROM dead_letters WHERE message = $1)"
+	const (
+		made   = "SELECT " + orderColumns + " FROM orders WHERE id = (SELECT replayed_as FROM dead_letters WHERE message = $1)"
+		failed = "SELECT " + orderColumns + " FROM orders WHERE id = (SELECT order_id FROM dead_letters WHERE message = $1)"
+	)
 	*r = replay{v: inventory.View{Sales: map[string]sluice.Sale{}, Settled: map[sluice.OrderID]sluice.Status{}}}
 	eachSale(b, func(sale sluice.Sale) { r.v.Sales[sale.ID] = sale }, lockSales, []string{order.Sale})
 	each(b, func(rows pgx.Rows) error {
@@ -79,11 +82,13 @@ func (r *replay) queueReads(b *pipeline, message string, order sluice.Order) {
 		return err
 	}, selectLetter+" FOR UPDATE", message)
 	readNow(b, &r.v.Now)
-	each(b, func(rows pgx.Rows) error {
+	settled := func(rows pgx.Rows) error {
 		o, err := scanOrder(rows)
 		r.v.Settled[o.Status.Order] = o.Status
 		return err
-	}, selectOrders, [][16]byte{order.ID})
+	}
+	each(b, settled, selectOrders, [][16]byte{order.ID})
+	each(b, settled, failed, message)
 	each(b, func(rows pgx.Rows) error {
 		o, err := scanOrder(rows)
 		r.made = append(r.made, o)

@@ -70,6 +70,13 @@ func (t *tx) replay(ctx context.Context, letter inventory.Buried, order sluice.O
 	if err != nil {
 		return sluice.Changes{}, err
 	}
+	failed, err := t.orders(ctx, []sluice.OrderID{letter.Order})
+	if err != nil {
+		return sluice.Changes{}, err
+	}
+	for id, o := range failed {
+		v.Settled[id] = o.Status
+	}
 	d, err := inventory.DecideReplay(v, letter.Order, order)
 	if err != nil {
 		return sluice.Changes{}, err //nolint:wrapcheck // a *sluice.Error is the caller's answer as it is
@@ -114,6 +121,7 @@ func readLetters(ctx context.Context, q querier, query string, args ...any) ([]i
 		copy(l.Order[:], order)
 		copy(l.ReplayedAs[:], replayed)
 		l.At = moment(at)
+		l.Body = append([]byte{}, l.Body...) // the driver answers an empty one with nil
 		letters = append(letters, l)
 		return err //nolint:wrapcheck // below
 	})
