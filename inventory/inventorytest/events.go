@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"strings"
@@ -555,17 +556,16 @@ func (b *bench) wantAllEvents() {
 		return
 	}
 	b.tick()
-	page := b.page(0, inventory.MaxEvents)
+	page := b.page(0, 1)
 	if page.Oldest > 1 || page.Newest == 0 {
 		return // some are forgotten
 	}
-	if int64(len(page.Events)) != page.Newest {
-		b.Errorf("%d events up to number %d", len(page.Events), page.Newest)
-	}
 	states, versions, phases := map[string]string{}, map[string]int64{}, map[string]sluice.EventType{}
-	for i, e := range page.Events {
-		if e.Seq != int64(i+1) || e.At.IsZero() {
-			b.Errorf("event %d of %v has the place %d", e.Seq, e.At, i+1)
+	place := int64(0)
+	for e := range b.allEvents() {
+		place++
+		if e.Seq != place || e.At.IsZero() {
+			b.Errorf("event %d of %v has the place %d", e.Seq, e.At, place)
 		}
 		if e.Counters != nil {
 			if phases[e.Sale] == e.Type {
@@ -583,8 +583,29 @@ func (b *bench) wantAllEvents() {
 			states[id] = strings.TrimPrefix(string(e.Type), "order.")
 		}
 	}
+	if place != page.Newest {
+		b.Errorf("%d events up to number %d", place, page.Newest)
+	}
 	b.wantOrdersAsTold(states, versions)
 	b.wantPhasesAsTold(phases)
+}
+
+// allEvents reads all events, page by page.
+func (b *bench) allEvents() iter.Seq[sluice.Event] {
+	return func(yield func(sluice.Event) bool) {
+		for after := int64(0); ; {
+			events := b.eventsAfter(after)
+			for _, e := range events {
+				if !yield(e) {
+					return
+				}
+				after = e.Seq
+			}
+			if len(events) < inventory.MaxEvents {
+				return
+			}
+		}
+	}
 }
 
 func (b *bench) wantOrdersAsTold(states map[string]string, versions map[string]int64) {

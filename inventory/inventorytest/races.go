@@ -96,6 +96,7 @@ var raceTests = []test{
 		}
 	}},
 	{"EachHoldExpiresOnceUnderSweepersAndPayments", testExpiryRace},
+	{"TenThousandHoldsEndOnceEach", testHoldsRace},
 	{"AnOrderReservedAmongTransitionsEndsOnce", testReserveRace},
 	{"OnePaymentWinsOverManyAndACancel", func(b *bench) { // P6
 		b.sale("s", 10)
@@ -255,4 +256,191 @@ func testExpiryRace(b *bench) { // P6
 	}
 	sold := 2 * int64(len(paid))
 	b.wantUnits("s", 2*orders-sold, 0, sold)
+}
+
+// holdsRace is ten thousand holds that fall due one after another while sweepers, payers, somebody who cancels and somebody
+// who moves deadlines go at them, all at once.
+type holdsRace struct {
+	*bench
+	sales  []string
+	orders []sluice.Order
+	left   atomic.Int64 // orders of which nobody has heard yet that they ended
+
+	mu    sync.Mutex
+	swept map[sluice.OrderID]int  // how often a sweep announced it; guarded by mu
+	ended map[sluice.OrderID]bool // guarded by mu
+}
+
+// testHoldsRace proves of each order that it ends exactly once, in one of three ways, that its units come back once or stay
+// sold, and that there is one event for each of its steps; the last is wantAllEvents', after every test.
+func testHoldsRace(b *bench) { // P1, P6, P8, P10
+	const holds, spread = 10_000, 5 * time.Second
+	r := &holdsRace{bench: b, swept: map[sluice.OrderID]int{}, ended: map[sluice.OrderID]bool{}}
+	r.prepare(holds, spread)
+	const sweepers, payers = 3, 4
+	together(sweepers+payers+2, func(i int) {
+		switch {
+		case i < sweepers:
+			r.sweep(100 + 50*i)
+		case i < sweepers+payers:
+			r.pay(i-sweepers, payers)
+		case i == sweepers+payers:
+			r.cancel()
+		default:
+			r.extend(spread / 10)
+		}
+	})
+	states := map[sluice.State]int{}
+	for id, end := range r.ends() {
+		states[end]++
+		if n := r.swept[id]; n > 1 || (n == 1) && end != sluice.Expired {
+			b.Errorf("order %s is %s, and was announced as expired %d times", id, end, n)
+		}
+	}
+	b.Logf("of %d holds: %v", holds, states)
+	if states[sluice.Paid]+states[sluice.Expired]+states[sluice.Cancelled] != holds {
+		b.Errorf("got %v, want %d ends", states, holds)
+	}
+	for _, s := range []sluice.State{sluice.Paid, sluice.Expired, sluice.Cancelled} {
+		if states[s] == 0 {
+			b.Errorf("no order is %s: that was no race", s)
+		}
+	}
+	r.wantUnitsAsEnded()
+}
+
+// prepare holds the orders, then moves their deadlines apart.
+func (r *holdsRace) prepare(holds int, spread time.Duration) {
+	const batch = 500
+	for i := range 4 {
+		r.sales = append(r.sales, fmt.Sprint("s", i))
+		r.sale(r.sales[i], 3*int64(holds), window(time.Microsecond))
+	}
+	for i := range holds {
+		r.orders = append(r.orders, order(r.sales[i%len(r.sales)], fmt.Sprint("u", i), "", 1+i%3))
+	}
+	for part := range slices.Chunk(r.orders, batch) {
+		for _, s := range r.reserve(part...) {
+			r.wantState(s, sluice.Held, "")
+		}
+	}
+	r.left.Store(int64(holds))
+	steps := holds / len(r.sales) / batch
+	now := r.now()
+	for _, sale := range r.sales {
+		for k := steps; k > 0; k-- { // the last first: who is moved far is not moved again
+			if got := r.bench.extend(sale, now.Add(spread*time.Duration(k)/time.Duration(steps)), batch); len(got) != batch {
+				r.Fatalf("moved %d deadlines, want %d", len(got), batch)
+			}
+		}
+	}
+}
+
+// heard counts orders of which a call tells that they ended.
+func (r *holdsRace) heard(c sluice.Changes, swept bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range c.Statuses {
+		if swept {
+			r.swept[s.Order]++
+		}
+		if s.State.Final() && !r.ended[s.Order] {
+			r.ended[s.Order] = true
+			r.left.Add(-1)
+		}
+	}
+}
+
+func (r *holdsRace) sweep(limit int) {
+	for r.left.Load() > 0 {
+		c, err := r.store.Expire(r.Context(), limit)
+		if err != nil {
+			r.Error(err)
+			return
+		}
+		r.heard(c, true)
+		if len(c.Statuses) == 0 {
+			time.Sleep(time.Millisecond) // as the worker waits between two sweeps
+		}
+	}
+}
+
+// pay pays every order twice, by two payments, beginning somewhere of its own.
+func (r *holdsRace) pay(i, of int) {
+	for n := range r.orders {
+		if r.left.Load() == 0 {
+			return
+		}
+		k := (n*7919 + i*len(r.orders)/of) % len(r.orders) // a prime step: all of them, in an order without pattern
+		c, err := r.store.Pay(r.Context(), r.orders[k].ID, fmt.Sprint("ref", i%2))
+		if refusal := sluice.RefusalOf(err); err != nil && refusal != sluice.TooLate && refusal != sluice.AlreadyPaid {
+			r.Error(err)
+			return
+		}
+		r.heard(c, false)
+	}
+}
+
+func (r *holdsRace) cancel() {
+	for n := range r.orders {
+		if r.left.Load() == 0 {
+			return
+		}
+		c, err := r.store.Cancel(r.Context(), r.orders[n*4001%len(r.orders)].ID)
+		if err != nil && sluice.RefusalOf(err) != sluice.NotHeld {
+			r.Error(err)
+			return
+		}
+		r.heard(c, false)
+	}
+}
+
+// extend moves the deadlines of those that fall due next, or have done so already, again and again.
+func (r *holdsRace) extend(ahead time.Duration) {
+	for n := range 60 {
+		if r.left.Load() == 0 {
+			return
+		}
+		c, err := r.store.ExtendHolds(r.Context(), r.sales[n%len(r.sales)], time.Now().Add(ahead), 25)
+		if err != nil {
+			r.Error(err)
+			return
+		}
+		for _, s := range c.Statuses {
+			if s.State != sluice.Held {
+				r.Errorf("the deadline of %+v was moved", s)
+			}
+		}
+	}
+}
+
+// ends is how each order ended, by the events, of which one must say so.
+func (r *holdsRace) ends() map[sluice.OrderID]sluice.State {
+	ends := map[sluice.OrderID]sluice.State{}
+	for e := range r.allEvents() {
+		end := map[sluice.EventType]sluice.State{
+			sluice.EventPaid: sluice.Paid, sluice.EventExpired: sluice.Expired, sluice.EventCancelled: sluice.Cancelled,
+		}[e.Type]
+		if end == "" {
+			continue
+		}
+		if before := ends[e.Order]; before != "" {
+			r.Errorf("order %s is %s, and was %s", e.Order, end, before)
+		}
+		ends[e.Order] = end
+	}
+	return ends
+}
+
+// wantUnitsAsEnded counts the units from the events, not from the counters.
+func (r *holdsRace) wantUnitsAsEnded() {
+	sold := map[string]int64{}
+	for e := range r.allEvents() {
+		if e.Type == sluice.EventPaid {
+			sold[e.Sale] += int64(e.Units)
+		}
+	}
+	for _, sale := range r.sales {
+		r.wantUnits(sale, 3*int64(len(r.orders))-sold[sale], 0, sold[sale])
+	}
 }
