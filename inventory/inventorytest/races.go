@@ -264,7 +264,8 @@ type holdsRace struct {
 	*bench
 	sales  []string
 	orders []sluice.Order
-	left   atomic.Int64 // orders of which nobody has heard yet that they ended
+	took   time.Duration // to reserve them all
+	left   atomic.Int64  // orders of which nobody has heard yet that they ended
 
 	mu    sync.Mutex
 	swept map[sluice.OrderID]int  // how often a sweep announced it; guarded by mu
@@ -274,20 +275,20 @@ type holdsRace struct {
 // testHoldsRace proves of each order that it ends exactly once, in one of three ways, that its units come back once or stay
 // sold, and that there is one event for each of its steps; the last is wantAllEvents', after every test.
 func testHoldsRace(b *bench) { // P1, P6, P8, P10
-	const holds, spread = 10_000, 5 * time.Second
+	const holds, spread = 10_000, 4 * time.Second
 	r := &holdsRace{bench: b, swept: map[sluice.OrderID]int{}, ended: map[sluice.OrderID]bool{}}
 	r.prepare(holds, spread)
 	const sweepers, payers = 3, 4
 	together(sweepers+payers+2, func(i int) {
 		switch {
 		case i < sweepers:
-			r.sweep(100 + 50*i)
+			r.sweep(8 + 4*i)
 		case i < sweepers+payers:
 			r.pay(i-sweepers, payers)
 		case i == sweepers+payers:
 			r.cancel()
 		default:
-			r.extend(spread / 10)
+			r.extend(spread/4 + r.took) // however long its turn takes to come
 		}
 	})
 	states := map[sluice.State]int{}
@@ -309,31 +310,30 @@ func testHoldsRace(b *bench) { // P1, P6, P8, P10
 	r.wantUnitsAsEnded()
 }
 
-// prepare holds the orders, then moves their deadlines apart.
+// prepare holds the orders, batch by batch. The batches fall due one after another once all are held, however slow this
+// machine is: the first one tells.
 func (r *holdsRace) prepare(holds int, spread time.Duration) {
-	const batch = 500
-	for i := range 4 {
+	const batches, sales = 20, 4
+	for i := range sales {
 		r.sales = append(r.sales, fmt.Sprint("s", i))
-		r.sale(r.sales[i], 3*int64(holds), window(time.Microsecond))
+		r.sale(r.sales[i], 3*int64(holds))
 	}
-	for i := range holds {
-		r.orders = append(r.orders, order(r.sales[i%len(r.sales)], fmt.Sprint("u", i), "", 1+i%3))
-	}
-	for part := range slices.Chunk(r.orders, batch) {
-		for _, s := range r.reserve(part...) {
+	start := time.Now()
+	for k := range batches {
+		sale := r.sales[k%sales]
+		rest := time.Since(start) / time.Duration(max(k, 1)) * time.Duration(batches-k)
+		r.patch(sale, sluice.SalePatch{PaymentWindow: new(sluice.Duration(rest + spread*time.Duration(k+1)/batches))})
+		var batch []sluice.Order
+		for i := range holds / batches {
+			batch = append(batch, order(sale, fmt.Sprint("u", k, "-", i), "", 1+i%3))
+		}
+		for _, s := range r.reserve(batch...) {
 			r.wantState(s, sluice.Held, "")
 		}
+		r.orders = append(r.orders, batch...)
 	}
+	r.took = time.Since(start)
 	r.left.Store(int64(holds))
-	steps := holds / len(r.sales) / batch
-	now := r.now()
-	for _, sale := range r.sales {
-		for k := steps; k > 0; k-- { // the last first: who is moved far is not moved again
-			if got := r.bench.extend(sale, now.Add(spread*time.Duration(k)/time.Duration(steps)), batch); len(got) != batch {
-				r.Fatalf("moved %d deadlines, want %d", len(got), batch)
-			}
-		}
-	}
 }
 
 // heard counts orders of which a call tells that they ended.

@@ -146,7 +146,7 @@ func hint(err error, format string, args ...any) error {
 	if passing(err) {
 		return err
 	}
-	return fmt.Errorf(format+": %w", append(args, err)...)
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
 }
 
 // opening says what an error of opening means: one that may pass is inventory.ErrUnavailable, to be waited for; a database

@@ -41,11 +41,8 @@ func (s *Store) ExtendHolds(ctx context.Context, id string, until time.Time, lim
 }
 
 func (t *tx) extend(ctx context.Context, sale string, until time.Time, limit int) ([]sluice.Status, error) {
-	const (
-		query = "SELECT " + movingColumns + " FROM orders WHERE sale = ? AND state = 'held' AND pay_by < ? " +
-			"ORDER BY release_at LIMIT ?"
-		update = "UPDATE orders SET pay_by = ?, release_at = ?, version = ? WHERE id = ?"
-	)
+	const query = "SELECT " + movingColumns + " FROM orders WHERE sale = ? AND state = 'held' AND pay_by < ? " +
+		"ORDER BY release_at LIMIT ?"
 	var holds []inventory.Stored
 	rows, err := t.QueryContext(ctx, query, "", sale, micros(until), limit)
 	err = collect(rows, err, func() error {
@@ -58,9 +55,9 @@ func (t *tx) extend(ctx context.Context, sale string, until time.Time, limit int
 	if err != nil {
 		return nil, fmt.Errorf("read holds: %w", err)
 	}
+	update := t.prepared(ctx, t.stmts.extendOrder) //nolint:sqlclosecheck // the transaction closes it
 	for _, o := range holds {
-		_, err := t.ExecContext(ctx, update, micros(o.Status.PayBy), micros(o.ReleaseAt), o.Status.Version, o.Status.Order[:])
-		if err != nil {
+		if _, err := update.ExecContext(ctx, micros(o.Status.PayBy), micros(o.ReleaseAt), o.Status.Version, o.Status.Order[:]); err != nil {
 			return nil, fmt.Errorf("extend a hold: %w", err)
 		}
 	}

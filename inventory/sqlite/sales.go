@@ -108,11 +108,12 @@ func (s *Store) Sales(ctx context.Context, ids ...string) (sluice.Changes, error
 	return sluice.Changes{Now: s.clock.now(), Sales: sales}, s.classify("read sales", err)
 }
 
+const nextReleases = "SELECT id, (SELECT min(release_at) FROM orders WHERE state = 'held' AND sale = sales.id) " +
+	"FROM sales WHERE free = 0 AND held > 0"
+
 // nextReleases fills in when the first hold falls due of the sales that have no free unit.
 func (s *Store) nextReleases(ctx context.Context, sales []sluice.Sale) error {
-	const query = "SELECT id, (SELECT min(release_at) FROM orders WHERE state = 'held' AND sale = sales.id) " +
-		"FROM sales WHERE free = 0 AND held > 0"
-	rows, err := s.read.QueryContext(ctx, query) //nolint:sqlclosecheck // collect closes them
+	rows, err := s.read.QueryContext(ctx, nextReleases) //nolint:sqlclosecheck // collect closes them
 	return collect(rows, err, func() error {
 		var sale string
 		var due sql.NullInt64

@@ -32,6 +32,7 @@ type statements struct {
 	selectSale  *sql.Stmt
 	moveSale    *sql.Stmt
 	updateOrder *sql.Stmt
+	extendOrder *sql.Stmt
 	selectDue   *sql.Stmt
 
 	selectMoving *sql.Stmt
@@ -53,6 +54,7 @@ func prepare(ctx context.Context, db *sql.DB) (*statements, error) {
 		moveSale: p.one("UPDATE sales SET free = free + ?, held = held + ?, sold = sold + ?, version = version + 1 " +
 			"WHERE id = ?"),
 		updateOrder: p.one("UPDATE orders SET state = ?, version = ?, payment_ref = ? WHERE id = ?"),
+		extendOrder: p.one("UPDATE orders SET pay_by = ?, release_at = ?, version = ? WHERE id = ?"),
 		selectDue: p.one("SELECT " + movingColumns + " FROM orders WHERE id IN (SELECT o.id FROM sales CROSS JOIN orders AS o " +
 			"WHERE sales.held > 0 AND o.sale = sales.id AND o.state = 'held' AND o.release_at <= ? LIMIT ?)"), // sale by sale, each by its index
 	}
@@ -63,7 +65,7 @@ func prepare(ctx context.Context, db *sql.DB) (*statements, error) {
 }
 
 func (s *statements) close() error {
-	all := []*sql.Stmt{s.selectSale, s.moveSale, s.updateOrder, s.selectDue, s.selectMoving, s.moveHead}
+	all := []*sql.Stmt{s.selectSale, s.moveSale, s.updateOrder, s.extendOrder, s.selectDue, s.selectMoving, s.moveHead}
 	for _, b := range []*bulk{s.insertOrders, s.selectOrders, s.selectOwned, s.insertEvents} {
 		all = append(all, b.stmts...)
 	}
