@@ -56,12 +56,9 @@ func TestPlans_LookForOrdersInAnIndex(t *testing.T) {
 				t.Errorf("statistics: %s, orders of %+v: got %q", statistics, q, got)
 			}
 		}
-		for _, q := range []inventory.OrderQuery{{}, {Sale: "s"}, {State: sluice.Held}} {
-			q.Limit = 10
-			query, args := ordersQuery(q)
-			if got := plan(t, s, query, args...); !strings.Contains(got, "orders_pkey") || strings.Contains(got, "Sort") {
-				t.Errorf("statistics: %s, orders of %+v: got %q, want them in id order without sorting", statistics, q, got)
-			}
+		query, args := ordersQuery(inventory.OrderQuery{Limit: 10})
+		if got := plan(t, s, query, args...); !strings.Contains(got, "orders_pkey") || strings.Contains(got, "Sort") {
+			t.Errorf("statistics: %s, all orders: got %q, want them in id order without sorting", statistics, got)
 		}
 		if got := plan(t, s, nextReleases); !strings.Contains(got, "Index Only Scan using orders_due") || strings.Contains(got, "Sort") {
 			t.Errorf("statistics: %s, next releases: got %q", statistics, got)

@@ -23,11 +23,10 @@ func (s *Store) Orders(ctx context.Context, q inventory.OrderQuery) ([]inventory
 }
 
 // ordersQuery is one of a few statements, so that each is planned once. Orders of a buyer are gathered first, from the
-// index where they lie together; all others are walked by id until the page is full. OFFSET 0 keeps the planner to that:
-// without statistics it might walk through all orders by id for the one, and sort all of a sale for the other.
+// index where they lie together: without statistics, the planner might walk through all orders by id instead.
 func ordersQuery(q inventory.OrderQuery) (string, []any) {
 	q = q.Clean()
-	from, where, args := "(SELECT * FROM orders WHERE id > $1 ORDER BY id OFFSET 0) AS o", "id > $1", []any{[16]byte(q.After), q.Limit}
+	where, args := "id > $1", []any{[16]byte(q.After), q.Limit}
 	and := func(column, value string) {
 		if value != "" {
 			args = append(args, value)
@@ -36,6 +35,7 @@ func ordersQuery(q inventory.OrderQuery) (string, []any) {
 	}
 	and("sale", q.Sale)
 	and("state", string(q.State))
+	from := "orders"
 	if q.User != "" {
 		args = append(args, q.User)
 		from = fmt.Sprintf("(SELECT * FROM orders WHERE buyer = $%d OFFSET 0) AS o", len(args))
