@@ -1,6 +1,7 @@
 package inventorytest
 
 import (
+	"slices"
 	"time"
 
 	"sluice"
@@ -29,6 +30,12 @@ var graceTests = []test{
 		overdue(other)
 		if c, err := b.store.Expire(b.Context(), 10); err != nil || !c.Empty() {
 			b.Errorf("the sweep does not wait for the grace: %+v, %v", c, err)
+		}
+		b.patch("s", sluice.SalePatch{PaymentGrace: new(sluice.Duration(0))})
+		ended := b.hold(order("s", "w", "", 1))
+		overdue(ended)
+		if c, err := b.store.Expire(b.Context(), 10); err != nil || !slices.Equal(ids(c.Statuses), ids([]sluice.Status{ended})) {
+			b.Errorf("the sweep took %+v, %v, want only the one without a grace", c, err)
 		}
 		b.pay(o.Order, "ref")
 		b.cancel(other.Order)
