@@ -32,7 +32,7 @@ func EventTypes() []EventType {
 }
 
 // Event is something that happened to an order or to a sale, written in the transaction that did it. Whoever listens may
-// get it more than once and out of order: Seq tells one event from another, Version orders those of one order.
+// get it more than once and out of order: Seq tells one event from another, and of one order the higher Seq is the later event.
 type Event struct {
 	Seq     int64     `json:"seq"` // its place among all events: they are numbered without gaps, in the order of the commits
 	Type    EventType `json:"type"`

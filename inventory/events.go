@@ -20,7 +20,7 @@ const MaxEvents = 10_000
 //
 // The rules for orders: there is one event for each step of an order's version, and none without such a step. The
 // first payment that names itself to an order that was paid at once is no step. A hold whose deadline is moved is held
-// anew. A late payment that finds an overdue hold makes two steps, order.expired and order.refund_due.
+// anew. A refund due is an event without a step: what became of the order stays.
 type Written struct {
 	events []sluice.Event // of orders, in the order in which they were written
 	sales  map[string]*announced
@@ -156,6 +156,11 @@ type eventBody struct {
 }
 
 type omitted struct{}
+
+// Later reports whether an event is not the first one of its order: that one is found by the time at which it was settled.
+func Later(e *sluice.Event) bool {
+	return e.Order != sluice.OrderID{} && (e.Version > firstVersion || e.Type == sluice.EventRefundDue)
+}
 
 // EncodeEvents is what the stores keep of each event beside its number, order and time. Attributes that are no JSON, which
 // only a dead letter's order can have, are left out.

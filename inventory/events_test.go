@@ -84,9 +84,9 @@ func TestWritten_MakesOneEventOfEachStep(t *testing.T) {
 			ReplayOf: id(7), Attributes: json.RawMessage(`{"a":1}`),
 		}
 	}
-	held, paid, expired := stored(sluice.Held, 2, now), stored(sluice.Paid, 3, now), stored(sluice.Expired, 4, now)
+	held, paid, expired := stored(sluice.Held, 2, now), stored(sluice.Paid, 3, now), stored(sluice.Expired, 3, now)
 	later := stored(sluice.Held, 3, now.Add(1))
-	paidEvent, dueEvent, heldEvent := event(sluice.EventPaid, 3), event(sluice.EventRefundDue, 4), event(sluice.EventHeld, 3)
+	paidEvent, dueEvent, heldEvent := event(sluice.EventPaid, 3), event(sluice.EventRefundDue, 3), event(sluice.EventHeld, 3)
 	paidEvent.PaymentRef, heldEvent.PayBy = "ref", now.Add(1)
 	dueEvent.PaymentRef, dueEvent.RefundReason = "x", "too_late"
 	for _, c := range []struct {

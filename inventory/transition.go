@@ -81,12 +81,10 @@ func tooLate(t Transition) Transition {
 	return due(RefundTooLate, t)
 }
 
-// due records the payment as a refund due, once. That is a step of the order's version, though its state stays: the
-// order's events keep an order of their own.
+// due records the payment as a refund due, once. The order stays as it is.
 func due(reason RefundReason, t Transition) Transition {
 	if !t.After.Refunded {
-		t.After.Status.Version++
-		t.Changed, t.Refund = true, reason
+		t.Refund = reason
 	}
 	return t
 }

@@ -511,7 +511,6 @@ func (m *model) refund(o *modelOrder, reason inventory.RefundReason, ref string)
 	m.refunds = append(m.refunds, inventory.Refund{
 		Order: o.ID, Sale: o.Sale, User: o.User, Units: o.Quantity, PaymentRef: ref, Reason: reason,
 	})
-	o.version++
 	m.told = append(m.told, fmt.Sprint("order.refund_due ", o.User, " ", o.version, " ", reason, " ", ref))
 }
 

@@ -73,7 +73,7 @@ var orderTests = []test{
 		overdue(o)
 		c, err := b.store.Pay(b.Context(), o.Order, "late")
 		b.wantRefused(err, sluice.TooLate)
-		b.wantChanges(c, sluice.Expired, 4) // expired, then a refund due
+		b.wantChanges(c, sluice.Expired, 3)
 		if len(c.Sales) != 1 || c.Sales[0].Free != 10 {
 			b.Errorf("the units that came back are not announced: %+v", c.Sales)
 		}

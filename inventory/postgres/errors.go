@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -47,7 +48,7 @@ const movedMeanwhile = "22012"
 
 // repeatable knows what must be tried again: what PostgreSQL asks for, a deadlock or a serialization failure; an order
 // that another transaction inserted meanwhile, which happens only without a common sale to lock, where the sale was
-// unknown to one of the two; and an order that was read, or would be written, without its sale's lock.
+// unknown to one of the two; a refund likewise; and an order that was read, or would be written, without its sale's lock.
 func repeatable(err error) bool {
 	if errors.Is(err, errMoved) {
 		return true
@@ -60,5 +61,5 @@ func repeatable(err error) bool {
 	case "40001", "40P01", movedMeanwhile:
 		return true
 	}
-	return e.Code == "23505" && (e.ConstraintName == "orders_pkey" || e.ConstraintName == "sales_pkey")
+	return e.Code == "23505" && slices.Contains([]string{"orders_pkey", "sales_pkey", "refunds_due_pkey"}, e.ConstraintName)
 }

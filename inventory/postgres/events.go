@@ -24,10 +24,10 @@ type pipeline struct {
 // waits for anything but the commit itself, so the lock is short and in no circle, and whoever is numbered later commits
 // later. Who has read up to a number has thus seen all before it.
 func (b *pipeline) queueEvents() error {
-	const insert = "WITH head AS (UPDATE events_head SET newest = newest + cardinality($1::bigint[]) WHERE id = 1 " +
-		"RETURNING newest - cardinality($1::bigint[]) AS before) " +
-		"INSERT INTO events (seq, at, version, order_id, body) SELECT head.before + e.n, $2, e.version, e.order_id, e.body " +
-		"FROM head, unnest($1::bigint[], $3::uuid[], $4::text[]) WITH ORDINALITY AS e (version, order_id, body, n)"
+	const insert = "WITH head AS (UPDATE events_head SET newest = newest + cardinality($1::boolean[]) WHERE id = 1 " +
+		"RETURNING newest - cardinality($1::boolean[]) AS before) " +
+		"INSERT INTO events (seq, at, later, order_id, body) SELECT head.before + e.n, $2, e.later, e.order_id, e.body " +
+		"FROM head, unnest($1::boolean[], $3::uuid[], $4::text[]) WITH ORDINALITY AS e (later, order_id, body, n)"
 	events, phases, err := b.wrote.Events(b.now)
 	if err != nil {
 		return fmt.Errorf("make the events: %w", err)
@@ -42,12 +42,12 @@ func (b *pipeline) queueEvents() error {
 	if err != nil {
 		return err //nolint:wrapcheck // it says what it was doing
 	}
-	versions, orders := make([]int64, len(events)), make([]pgtype.UUID, len(events))
+	later, orders := make([]bool, len(events)), make([]pgtype.UUID, len(events))
 	for i := range events {
-		versions[i] = events[i].Version
+		later[i] = inventory.Later(&events[i])
 		orders[i] = pgtype.UUID{Bytes: events[i].Order, Valid: events[i].Order != sluice.OrderID{}}
 	}
-	b.Queue(insert, versions, b.now, orders, bodies)
+	b.Queue(insert, later, b.now, orders, bodies)
 	return nil
 }
 
@@ -104,9 +104,9 @@ func (s *Store) Events(ctx context.Context, after int64, limit int) (sluice.Even
 // OrderEvents answers the events of one order; see inventory.Outbox. The first one has the time at which the order was
 // settled, the others are in an index: an index of the first ones would cost every batch a random page for each order.
 func (s *Store) OrderEvents(ctx context.Context, id sluice.OrderID) ([]sluice.Event, error) {
-	const query = "SELECT " + eventColumns + " FROM events AS e WHERE order_id = $1 AND version <= 2 " +
+	const query = "SELECT " + eventColumns + " FROM events AS e WHERE order_id = $1 AND NOT later " +
 		"AND at = (SELECT settled_at FROM orders WHERE id = $1) " +
-		"UNION ALL SELECT " + eventColumns + " FROM events AS e WHERE order_id = $1 AND version > 2 ORDER BY seq"
+		"UNION ALL SELECT " + eventColumns + " FROM events AS e WHERE order_id = $1 AND later ORDER BY seq"
 	var events []sluice.Event
 	err := s.look(ctx, "read an order's events", func(b *pipeline) {
 		each(b, func(rows pgx.Rows) error {

@@ -131,7 +131,7 @@ func queueTransition(b *pipeline, now time.Time, before inventory.Stored, d inve
 	}
 	if d.Refund != "" {
 		b.wrote.RefundDue(d.After, ref, d.Refund)
-		b.Queue("INSERT INTO refunds_due (order_id, payment_ref, reason, at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+		b.Queue("INSERT INTO refunds_due (order_id, payment_ref, reason, at) VALUES ($1, $2, $3, $4)", // one that is there after all has the transaction repeated
 			[16]byte(d.After.Status.Order), ref, string(d.Refund), now)
 	}
 }

@@ -81,7 +81,7 @@ func TestOpen_KeepsToASchemaOfItsOwn(t *testing.T) {
 		t.Errorf("in public: got %q, want %q", got, want)
 	}
 	own := column(t, db, fmt.Sprintf(relations, "sluice"))
-	for _, want := range []string{"sales", "orders", "dead_letters", "refunds_due", "limits", "events", "schema_version", "sluice_orders", "sluice_sales"} {
+	for _, want := range []string{"sales", "orders", "dead_letters", "refunds_due", "documents", "events", "schema_version", "sluice_orders", "sluice_sales"} {
 		if !slices.Contains(own, want) {
 			t.Errorf("in sluice: got %q, want %s among them", own, want)
 		}

@@ -40,7 +40,7 @@ func (t *tx) writeEvents(ctx context.Context) error {
 		args := make([]any, 0, n*eventFields)
 		for i := range n {
 			seq++
-			args = append(args, seq, micros(t.now), events[i].Version, orNull(&events[i].Order), bodies[i])
+			args = append(args, seq, micros(t.now), inventory.Later(&events[i]), orNull(&events[i].Order), bodies[i])
 		}
 		events, bodies = events[n:], bodies[n:]
 		if _, err := t.prepared(ctx, stmt).ExecContext(ctx, args...); err != nil { //nolint:sqlclosecheck // the transaction closes it
@@ -51,7 +51,7 @@ func (t *tx) writeEvents(ctx context.Context) error {
 }
 
 const (
-	insertEvents = "INSERT INTO events (seq, at, version, order_id, body) VALUES %s"
+	insertEvents = "INSERT INTO events (seq, at, later, order_id, body) VALUES %s"
 	eventFields  = 5
 	eventColumns = "e.seq, e.order_id, e.at, e.body"
 	moveHead     = "UPDATE events_head SET newest = newest + ?1 WHERE id = 1 RETURNING newest - ?1"
@@ -114,9 +114,9 @@ func (s *Store) Events(ctx context.Context, after int64, limit int) (sluice.Even
 // OrderEvents answers the events of one order; see inventory.Outbox. The first one has the time at which the order was
 // settled, the others are in an index: an index of the first ones would cost every batch a random page for each order.
 func (s *Store) OrderEvents(ctx context.Context, id sluice.OrderID) ([]sluice.Event, error) {
-	const query = "SELECT " + eventColumns + " FROM events AS e WHERE order_id = ?1 AND version <= 2 " +
+	const query = "SELECT " + eventColumns + " FROM events AS e WHERE order_id = ?1 AND later = 0 " +
 		"AND at = (SELECT settled_at FROM orders WHERE id = ?1) " +
-		"UNION ALL SELECT " + eventColumns + " FROM events AS e WHERE order_id = ?1 AND version > 2 ORDER BY 1"
+		"UNION ALL SELECT " + eventColumns + " FROM events AS e WHERE order_id = ?1 AND later = 1 ORDER BY 1"
 	var events []sluice.Event
 	rows, err := s.read.QueryContext(ctx, query, id[:])
 	err = collect(rows, err, func() error {

@@ -112,7 +112,7 @@ func readLetter(ctx context.Context, q querier, message string) (inventory.Burie
 
 func readLetters(ctx context.Context, q querier, query string, args ...any) ([]inventory.Buried, error) {
 	var letters []inventory.Buried
-	rows, err := q.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // collect closes them
+	rows, err := q.QueryContext(ctx, query, args...)
 	err = collect(rows, err, func() error {
 		var l inventory.Buried
 		var order, replayed []byte

@@ -52,7 +52,7 @@ func (s *Store) Order(ctx context.Context, id sluice.OrderID) (inventory.Record,
 
 func (s *Store) records(ctx context.Context, query string, args ...any) ([]inventory.Record, error) {
 	var records []inventory.Record
-	rows, err := s.read.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // collect closes them
+	rows, err := s.read.QueryContext(ctx, query, args...)
 	err = collect(rows, err, func() error {
 		r, err := scanRecord(rows)
 		records = append(records, r)
@@ -121,7 +121,7 @@ const selectRefunds = "SELECT r.id, r.order_id, o.sale, o.buyer, o.quantity, r.p
 
 func readRefunds(ctx context.Context, q querier, query string, args ...any) ([]inventory.Refund, error) {
 	var refunds []inventory.Refund
-	rows, err := q.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // collect closes them
+	rows, err := q.QueryContext(ctx, query, args...)
 	err = collect(rows, err, func() error {
 		var r inventory.Refund
 		var order []byte

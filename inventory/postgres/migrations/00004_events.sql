@@ -3,14 +3,14 @@
 CREATE TABLE events (
     seq      bigint      NOT NULL PRIMARY KEY,
     at       timestamptz NOT NULL,
-    version  bigint      NOT NULL,
+    later    boolean     NOT NULL,    -- not the first event of its order
     order_id uuid,                     -- NULL: a sale's event
     body     text        NOT NULL      -- the rest of the event, as JSON
 );
 -- An order's first event has the time at which it was settled: an index that only grows at its end costs a batch little.
 CREATE INDEX events_at ON events (at);
 -- Its later events.
-CREATE INDEX events_later ON events (order_id) WHERE version > 2;
+CREATE INDEX events_later ON events (order_id) WHERE later;
 
 -- One row. All numbers after forgotten, up to newest, are there. A transaction moves newest as the last thing before it
 -- commits, and so numbers come in the order of the commits.

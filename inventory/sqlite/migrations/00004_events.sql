@@ -3,14 +3,14 @@
 CREATE TABLE events (
     seq      INTEGER NOT NULL PRIMARY KEY,
     at       INTEGER NOT NULL,
-    version  INTEGER NOT NULL,
+    later    INTEGER NOT NULL,         -- 1: not the first event of its order
     order_id BLOB,                     -- NULL: a sale's event
     body     TEXT    NOT NULL          -- the rest of the event, as JSON
 ) STRICT;
 -- An order's first event has the time at which it was settled: an index that only grows at its end costs a batch little.
 CREATE INDEX events_at ON events (at);
 -- Its later events.
-CREATE INDEX events_later ON events (order_id) WHERE version > 2;
+CREATE INDEX events_later ON events (order_id) WHERE later = 1;
 
 -- One row. All numbers after forgotten, up to newest, are there.
 CREATE TABLE events_head (

@@ -57,8 +57,8 @@ const write = `facts AS MATERIALIZED (
     UPDATE events_head SET newest = newest + (SELECT count(*) FROM decided) WHERE id = 1
     RETURNING newest - (SELECT count(*) FROM decided) AS before
 ), told AS (
-    INSERT INTO events (seq, at, version, order_id, body)
-    SELECT head.before + row_number() OVER (ORDER BY d.n), d.now, 2, d.id,
+    INSERT INTO events (seq, at, later, order_id, body)
+    SELECT head.before + row_number() OVER (ORDER BY d.n), d.now, false, d.id,
         '{"version":2,' || f.sale || ',"user":' || to_json(d.buyer) || ',"units":' || d.quantity || CASE WHEN d.reason = ''
             THEN ',"type":"order.held","pay_by":"' || f.told || '"}'
             ELSE ',"type":"order.rejected","reason":"' || d.reason || '"}' END
