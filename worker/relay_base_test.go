@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +89,64 @@ func freeAddr(t *testing.T) string {
 	must(t, err)
 	defer func() { must(t, l.Close()) }()
 	return l.Addr().String()
+}
+
+// leak stands before nsqd. Told to, it loses what a client sends next, and the connection with it.
+type leak struct {
+	addr string
+	lose atomic.Bool
+	lost atomic.Int64
+}
+
+func startLeak(t *testing.T, nsqd string) *leak {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	p := &leak{addr: l.Addr().String()}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { p.pass(client, nsqd) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		wg.Wait()
+	})
+	return p
+}
+
+func (p *leak) pass(client net.Conn, nsqd string) {
+	defer func() { _ = client.Close() }()
+	var dialer net.Dialer
+	server, err := dialer.DialContext(context.Background(), "tcp", nsqd)
+	if err != nil {
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = io.Copy(client, server)
+		_ = client.Close()
+	})
+	buf := make([]byte, 256<<10)
+	for {
+		n, err := client.Read(buf)
+		if err != nil {
+			break
+		}
+		if n > len("NOP\n") && p.lose.Swap(false) {
+			p.lost.Add(1)
+			break
+		}
+		_, _ = server.Write(buf[:n])
+	}
+	_ = server.Close()
+	wg.Wait()
 }
 
 // shelf is an outbox in memory that keeps the contract of inventory.Outbox, and can be troubled.

@@ -108,6 +108,27 @@ func TestRelay_IsKilledNsqdAfterNsqd(t *testing.T) {
 	soon(t, "points has all", func() bool { return points.has(60_030) })
 }
 
+// What nsqd has not confirmed is sent again, whatever became of it; and nothing else, since nsqd did not restart.
+func TestRelay_SendsAgainWhatWasNotConfirmed(t *testing.T) {
+	noLeaks(t)
+	nsqd := startNSQD(t)
+	leak := startLeak(t, nsqd.addr)
+	cfg := relayConfig(nsqd, "points")
+	cfg.NSQD = leak.addr
+	time.Sleep(relayNewborn) // so that nsqd's start is out of doubt
+	store := &shelf{}
+	r := startRelay(t, store, cfg)
+	points := subscribe(t, nsqd, "points")
+	for n := 100; n <= 500; n += 100 {
+		leak.lose.Store(n%200 == 0)
+		store.add(100)
+		soon(t, "points has them", func() bool { return points.has(n) })
+	}
+	if came, again := len(points.order()), r.metric(t, "resent_total"); leak.lost.Load() != 2 || came != 500 || again != 0 {
+		t.Errorf("%d pages were lost, %d events came, %v of them sent again after a restart; want 2, 500, 0", leak.lost.Load(), came, again)
+	}
+}
+
 func TestRelay_NewEventsDoNotWaitForThoseThatAreSentAgain(t *testing.T) {
 	noLeaks(t)
 	nsqd := startNSQD(t)
@@ -256,7 +277,11 @@ func TestRelay_PausesWhileAChannelIsTooDeep(t *testing.T) {
 	store.add(3000)
 	soon(t, "it pauses", func() bool { return r.metric(t, "relay_paused") == 1 })
 	store.add(1000)
+	began := time.Now()
 	soon(t, "it has given the lease back", func() bool { return len(store.holders()) == 0 })
+	if took := time.Since(began); took > relayLease/2 {
+		t.Errorf("it gave the lease back after %v", took)
+	}
 	soon(t, "the lag shows", func() bool { return r.metric(t, "relay_lag_events") == 1000 })
 	if r.says(`"channel":"dead"`) != 1 || len(alive.order()) != 3000 {
 		t.Errorf("it relayed %d events, and says %s", len(alive.order()), r.logged)
