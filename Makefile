@@ -51,6 +51,10 @@ demo: build ## a flash sale with a crowd of buyers; fails if it does not add up 
 	$(GO) build -o bin/crowd ./loadtest/crowd
 	$(if $(filter postgres,$(STORE)),$(WITH_POSTGRES)) loadtest/demo.sh $(STORE) --buyers $(BUYERS) --concurrency $(CONCURRENCY)
 
+.PHONY: examples
+examples: ## run the example services with a small sale; fails if one of them has not got everything, once
+	$(GO) run ./examples/demo
+
 .PHONY: test
 test: ## run all tests, with a private PostgreSQL and with real processes that are killed
 	$(WITH_POSTGRES) $(TOOL) gotestsum --format pkgname $(if $(TESTJSON),--jsonfile $(TESTJSON)) -- -timeout 10m ./...

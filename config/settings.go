@@ -52,7 +52,7 @@ var settings = []setting{
 	{"metrics", kindAddress, "", "address of Prometheus metrics; empty: none", optionalAddress(func(c *Config) *string { return &c.Metrics })},
 	{"data", kindFolder, defaultData(), "folder for everything that must outlive the process", required(func(c *Config) *string { return &c.Data })},
 	{"store", kindName, "sqlite", "inventory: sqlite, or a postgres:// URL", setStore},
-	{"nsqd", kindAddress, "127.0.0.1:4150", "nsqd's TCP address", address(func(c *Config) *string { return &c.NSQD })},
+	{"nsqd", kindAddress, "127.0.0.1:4150", "nsqd's TCP address; port 0, for the embedded one: any that is free", address(func(c *Config) *string { return &c.NSQD })},
 	{"nsqd-http", kindAddress, "", "nsqd's HTTP address; empty: the port after the TCP one", optionalAddress(func(c *Config) *string { return &c.NSQDHTTP })},
 	{"worker", kindAddress, "127.0.0.1:8081", "address of the worker's operations API", endpoint(func(c *Config) *string { return &c.Worker })},
 	{"id", kindName, "door-1", "this door's name; no two doors share one", required(func(c *Config) *string { return &c.ID })},

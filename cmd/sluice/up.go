@@ -19,7 +19,7 @@ import (
 func upCommand() *cobra.Command {
 	return serviceCommand("up", "Run everything in one process, on embedded parts",
 		"  sluice up --demo\n  sluice up --store postgres://shop@127.0.0.1/shop --bound 20000 --drain-rate 2000",
-		slices.Concat([]string{"listen", "admin", "data", "store", "bound", "id-key", "admin-token-file", "id", "demo"}, workerKeys, doorKeys),
+		slices.Concat([]string{"listen", "admin", "nsqd=127.0.0.1:0", "data", "store", "bound", "id-key", "admin-token-file", "id", "demo"}, workerKeys, doorKeys),
 		up)
 }
 
@@ -33,7 +33,7 @@ func up(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, admin.Close())
 	}
-	nsqd, err := startNSQD(cfg, "127.0.0.1:0", "127.0.0.1:0", inData(cfg, "nsqd"), log)
+	nsqd, err := startNSQD(cfg, cfg.NSQD, nsqdHTTP("", cfg.NSQD), inData(cfg, "nsqd"), log)
 	if err != nil {
 		return errors.Join(err, admin.Close(), door.Close())
 	}
@@ -43,7 +43,7 @@ func up(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		workerPart(cfg, nsqd.Addr(), nsqd.HTTPAddr(), admin, registry, log),
 		ingressPart(cfg, nsqd.Addr(), nsqd.HTTPAddr(), admin.Addr().String(), door, registry, log),
 	}
-	log.Info("sluice is up", "door", doorURL(cfg, door.Addr()), "operations", "http://"+admin.Addr().String(), "data", cfg.Data)
+	log.Info("sluice is up", "door", doorURL(cfg, door.Addr()), "operations", "http://"+admin.Addr().String(), "nsqd", nsqd.Addr(), "data", cfg.Data)
 	if cfg.Demo {
 		parts = append(parts, demoPart(cfg, admin.Addr(), doorURL(cfg, door.Addr())))
 	}
