@@ -55,6 +55,10 @@ demo: build ## a flash sale with a crowd of buyers; fails if it does not add up 
 examples: ## run the example services with a small sale; fails if one of them has not got everything, once
 	$(GO) run ./examples/demo
 
+.PHONY: slow
+slow: ## measure what three slow subscribers cost the buyers (SLUICE_SLOW_ROUNDS=31)
+	SLUICE_SLOW_ROUNDS=$${SLUICE_SLOW_ROUNDS:-31} $(GO) test -count=1 -v -timeout 20m -run TestSlowSubscribers ./examples
+
 .PHONY: test
 test: ## run all tests, with a private PostgreSQL and with real processes that are killed
 	$(WITH_POSTGRES) $(TOOL) gotestsum --format pkgname $(if $(TESTJSON),--jsonfile $(TESTJSON)) -- -timeout 10m ./...

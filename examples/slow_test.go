@@ -1,0 +1,235 @@
+package examples
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-kratos/kratos/v2/log"
+
+	"sluice/internal/race"
+	"sluice/knsq"
+)
+
+// Three subscribers that take 100 ms for each event lengthen neither a POST nor the time until an order is settled: their
+// channels fill up meanwhile. One sluice has them, another one has no subscriber at all; both get the same orders in turn, in
+// one run, and what counts is the median of the rounds' ratios. SLUICE_SLOW_ROUNDS makes it longer: make slow.
+func TestSlowSubscribers_LengthenNeitherPOSTNorSettlement(t *testing.T) {
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	const orders, most = 300, 1.5
+	rounds := 5
+	if text := os.Getenv("SLUICE_SLOW_ROUNDS"); text != "" {
+		var err error
+		if rounds, err = strconv.Atoi(text); err != nil || rounds < 3 || rounds > 1000 {
+			t.Fatalf("SLUICE_SLOW_ROUNDS=%q: want 3 to 1000", text)
+		}
+	}
+	without := newSide(t, "without")
+	with := newSide(t, "with", "--events-channels", "slow-1,slow-2,slow-3")
+	var handled [3]atomic.Int64
+	for i := range handled {
+		sleeper(t, with.nsqd, fmt.Sprintf("slow-%d", i+1), &handled[i])
+	}
+
+	for round := range rounds + 1 {
+		sides := []*side{without, with}
+		if round%2 == 1 {
+			slices.Reverse(sides)
+		}
+		for _, s := range sides {
+			got := s.round(t, round, orders)
+			if round > 0 { // the first one warms up
+				s.rounds = append(s.rounds, got)
+			}
+		}
+	}
+	backlog := with.backlog(t)
+	t.Logf("%d rounds of %d orders each, 8 at a time; the slow subscribers have handled %d, %d and %d events, and %d wait for them",
+		rounds, orders, handled[0].Load(), handled[1].Load(), handled[2].Load(), backlog)
+	t.Logf("| median of %d rounds | without | with three slow subscribers | ratio |\n|---|---:|---:|---:|", rounds)
+	for _, f := range figures {
+		a, b, ratio := compare(without.rounds, with.rounds, f.of)
+		t.Logf("| %s | %v | %v | %.2f |", f.name, a.Round(10*time.Microsecond), b.Round(10*time.Microsecond), ratio)
+		if ratio > most && rounds >= f.fewest && !race.Enabled { // which slows every part, and not evenly
+			t.Errorf("%s: %.2f times as long with three slow subscribers, want %v at most", f.name, ratio, most)
+		}
+	}
+	if events := int64(orders * (rounds + 1)); backlog < 2*events {
+		t.Errorf("%d events wait for three subscribers, of %d each: they were not slow", backlog, events)
+	}
+	for i := range handled {
+		if handled[i].Load() == 0 {
+			t.Errorf("slow-%d has handled nothing: it was not there", i+1)
+		}
+	}
+}
+
+// times are what one round took.
+type times struct{ post50, post99, settle50, settle99 time.Duration }
+
+// figures are judged where there are enough rounds: one hiccup of the disk makes a round's p99.
+var figures = []struct {
+	name   string
+	fewest int
+	of     func(times) time.Duration
+}{
+	{"POST to 202, p50", 3, func(r times) time.Duration { return r.post50 }},
+	{"POST to 202, p99", 15, func(r times) time.Duration { return r.post99 }},
+	{"POST to settled, p50", 3, func(r times) time.Duration { return r.settle50 }},
+	{"POST to settled, p99", 15, func(r times) time.Duration { return r.settle99 }},
+}
+
+// compare answers the medians of both sides, and the median of the ratios of rounds that ran one after the other.
+func compare(without, with []times, of func(times) time.Duration) (a, b time.Duration, ratio float64) {
+	var as, bs []time.Duration
+	var ratios []float64
+	for i := range without {
+		as, bs = append(as, of(without[i])), append(bs, of(with[i]))
+		ratios = append(ratios, float64(of(with[i]))/float64(of(without[i])))
+	}
+	return percentile(as, 50), percentile(bs, 50), percentile(ratios, 50)
+}
+
+func percentile[T float64 | time.Duration](list []T, p int) T {
+	list = slices.Sorted(slices.Values(list))
+	return list[min(len(list)*p/100, len(list)-1)]
+}
+
+// side is one sluice, and how long its orders took.
+type side struct {
+	name, door, nsqd, nsqdHTTP string
+	rounds                     []times
+}
+
+func newSide(t *testing.T, name string, flags ...string) *side {
+	t.Helper()
+	stage, err := newStage(programs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			stage.logs(t.Output())
+		}
+		if err := stage.close(); err != nil {
+			t.Error(err)
+		}
+		client.CloseIdleConnections()
+	})
+	door, admin, nsqd := address(t), address(t), address(t)
+	s := &side{name: name, door: "http://" + door, nsqd: nsqd, nsqdHTTP: "http://" + next(t, nsqd)}
+	args := append([]string{"up", "--listen", door, "--admin", admin, "--nsqd", nsqd, "--data", "data", "--buyer-rate", "0"}, flags...)
+	if _, err := stage.start(name, "sluice", args...); err != nil {
+		t.Fatal(err)
+	}
+	try := func(what string, try func(context.Context) error) {
+		if err := eventually(t.Context(), 30*time.Second, what, try); err != nil {
+			t.Fatal(err)
+		}
+	}
+	try("the door is ready", func(ctx context.Context) error { return get(ctx, s.door+"/readyz", nil) })
+	if _, err := post(t.Context(), "http://"+admin+"/v1/sales", map[string]any{"id": sale, "sku": "tulips", "stock": 1_000_000, "payment_window": "0s"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	try("the door knows the sale", func(ctx context.Context) error { return get(ctx, s.door+"/v1/sales/"+sale, nil) })
+	return s
+}
+
+func address(t *testing.T) string {
+	t.Helper()
+	a, err := freeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// next is the port after an address', where nsqd's figures are.
+func next(t *testing.T, address string) string {
+	t.Helper()
+	tcp, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp.Port++
+	return tcp.String()
+}
+
+// sleeper is a subscriber whose handler takes 100 ms.
+func sleeper(t *testing.T, nsqd, channel string, handled *atomic.Int64) {
+	t.Helper()
+	srv := knsq.NewServer(knsq.Address(nsqd), knsq.Logger(log.NewFilter(log.DefaultLogger, log.FilterLevel(log.LevelError))))
+	knsq.RegisterSubscriber(srv, "events", channel, func(context.Context, *[]byte) error {
+		time.Sleep(100 * time.Millisecond)
+		handled.Add(1)
+		return nil
+	})
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := srv.Start(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		if err := srv.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		running.Wait()
+	})
+}
+
+// round places so many orders, eight at a time, and follows each until it is settled.
+func (s *side) round(t *testing.T, round, orders int) times {
+	t.Helper()
+	var next atomic.Int64
+	posts, settles := make([]time.Duration, orders), make([]time.Duration, orders)
+	var buyers sync.WaitGroup
+	for range 8 {
+		buyers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(orders); i = next.Add(1) - 1 {
+				var order struct{ Order, Status string }
+				began := time.Now()
+				_, err := post(t.Context(), s.door+"/v1/sales/"+sale+"/orders", map[string]any{"user": fmt.Sprintf("%d-%d", round, i)}, &order)
+				posts[i] = time.Since(began)
+				if err == nil {
+					err = get(t.Context(), s.door+"/v1/orders/"+order.Order+"?wait=10s", &order)
+				}
+				settles[i] = time.Since(began)
+				if err != nil || order.Status != "paid" {
+					t.Errorf("%s: order %d of round %d is %q: %v", s.name, i, round, order.Status, err)
+				}
+			}
+		})
+	}
+	buyers.Wait()
+	return times{percentile(posts, 50), percentile(posts, 99), percentile(settles, 50), percentile(settles, 99)}
+}
+
+// backlog is how many events wait in all channels.
+func (s *side) backlog(t *testing.T) (n int64) {
+	t.Helper()
+	var stats struct {
+		Topics []struct {
+			Name     string `json:"topic_name"`
+			Channels []struct{ Depth int64 }
+		}
+	}
+	if err := get(t.Context(), s.nsqdHTTP+"/stats?format=json&topic=events", &stats); err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range stats.Topics {
+		for _, channel := range topic.Channels {
+			n += channel.Depth
+		}
+	}
+	return n
+}
