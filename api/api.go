@@ -23,6 +23,12 @@ const (
 	PathWebhooks = "/v1/webhooks"
 )
 
+// HeaderAPI names the API on every answer of a worker: a front door answers some of the same paths, with other bodies.
+const (
+	HeaderAPI  = "Sluice-Api"
+	Operations = "operations"
+)
+
 // ContentProblem is the media type of every error (RFC 9457).
 const ContentProblem = "application/problem+json"
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +18,8 @@ import (
 	"sluice/inventory"
 )
 
-// Client talks to the operations API. Refusals come back as *sluice.Error; any other error means that nobody answered.
+// Client talks to the operations API. Refusals come back as *sluice.Error; any other error means that no worker answered,
+// or not as it should.
 type Client struct {
 	base  string
 	token string
@@ -267,8 +269,12 @@ func (c *Client) do(ctx context.Context, method, path string, body, answer any) 
 	if err != nil {
 		return fmt.Errorf("read the worker's answer to %s %s: %w", method, path, err)
 	}
+	if res.Header.Get(HeaderAPI) != Operations {
+		return fmt.Errorf("%s %s%s: what answered (%s) is no worker's operations API; is it the address of a front door?",
+			method, c.base, path, res.Status)
+	}
 	if res.StatusCode >= http.StatusMultipleChoices {
-		return problemError(res, b)
+		return problemError(method, path, res, b)
 	}
 	if err := json.Unmarshal(b, answer); err != nil {
 		return fmt.Errorf("read the worker's answer to %s %s: %w", method, path, err)
@@ -296,10 +302,13 @@ func (c *Client) request(ctx context.Context, method, path string, body any) (*h
 	return req, nil
 }
 
-func problemError(res *http.Response, body []byte) error {
+// problemError is what an answer refuses, with what was asked where the answer itself says nothing.
+func problemError(method, path string, res *http.Response, body []byte) error {
 	var p Problem
-	if err := json.Unmarshal(body, &p); err != nil || p.Reason == "" {
-		return fmt.Errorf("the worker answered %s", res.Status)
+	err := json.Unmarshal(body, &p)
+	asked := fmt.Sprintf("the worker answered %s to %s %s", res.Status, method, path)
+	if err != nil || p.Reason == "" {
+		return errors.New(asked)
 	}
-	return &sluice.Error{Refusal: p.Reason, Detail: p.Detail}
+	return &sluice.Error{Refusal: p.Reason, Detail: cmp.Or(p.Detail, asked)}
 }

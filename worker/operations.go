@@ -40,7 +40,7 @@ func (w *Worker) operations(l net.Listener) (*khttp.Server, *rpc, error) {
 		khttp.Listener(l),
 		khttp.Timeout(0), // each call has its own
 		khttp.Middleware(recovery.Recovery(), within),
-		khttp.Filter(w.guard, rpc.filter, limitBody),
+		khttp.Filter(named, w.guard, rpc.filter, limitBody),
 		khttp.ErrorEncoder(w.writeError),
 		khttp.NotFoundHandler(http.HandlerFunc(notFound)),
 		khttp.MethodNotAllowedHandler(allowed),
@@ -76,8 +76,16 @@ func (w *Worker) routes(srv *khttp.Server, impl apiv1.OperationsServer) error {
 	return nil
 }
 
-func notFound(res http.ResponseWriter, _ *http.Request) {
-	writeProblem(res, sluice.Refuse(sluice.NotFound, "see the published API for what there is"))
+// named puts the API's name on every answer.
+func named(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(res http.ResponseWriter, r *http.Request) {
+		res.Header().Set(api.HeaderAPI, api.Operations)
+		next.ServeHTTP(res, r)
+	})
+}
+
+func notFound(res http.ResponseWriter, r *http.Request) {
+	writeProblem(res, sluice.Refuse(sluice.NotFound, "this worker has no %.100q; %s has what there is", r.URL.Path, api.PathDocument))
 }
 
 // methods answers requests with a method that their path has not, and says which ones it has.
@@ -111,7 +119,7 @@ func (m *methods) ServeHTTP(res http.ResponseWriter, r *http.Request) {
 	}
 	allowed := strings.Join(slices.Sorted(slices.Values(m.paths[i].methods)), ", ")
 	res.Header().Set("Allow", allowed)
-	writeProblem(res, sluice.Refuse(sluice.MethodNotAllowed, "%.20s: want %s", r.Method, allowed))
+	writeProblem(res, sluice.Refuse(sluice.MethodNotAllowed, "%.20s %.100s: want %s", r.Method, r.URL.Path, allowed))
 }
 
 // handle makes a Kratos handler of what only doors call, as often as they poll: it takes and answers the domain's own JSON.

@@ -15,9 +15,9 @@ import (
 func ServeWaiting(l net.Listener, log *slog.Logger) (stop func()) {
 	srv := &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
-		Handler: http.HandlerFunc(func(res http.ResponseWriter, r *http.Request) {
+		Handler: named(http.HandlerFunc(func(res http.ResponseWriter, r *http.Request) {
 			refuse(res, r, sluice.Refuse(sluice.Unavailable, "waiting for the store"))
-		}),
+		})),
 		Protocols: new(http.Protocols),
 	}
 	srv.Protocols.SetHTTP1(true)

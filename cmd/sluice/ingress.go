@@ -38,9 +38,11 @@ func ingressCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log.Info("front door", "url", doorURL(cfg, l.Addr()))
+			url := doorURL(cfg, l.Addr())
+			log.Info("the front door is starting", "door", url)
 			registry := newRegistry()
-			parts := []part{ingressPart(cfg, cfg.NSQD, nsqdHTTP(cfg.NSQDHTTP, cfg.NSQD), cfg.Worker, l, registry, log)}
+			up := func() { log.Info("the front door is up", "door", url) }
+			parts := []part{ingressPart(cfg, cfg.NSQD, nsqdHTTP(cfg.NSQDHTTP, cfg.NSQD), cfg.Worker, l, up, registry, log)}
 			if cfg.Metrics != "" {
 				ml, err := listen(cfg.Metrics, "metrics")
 				if err != nil {
@@ -116,15 +118,15 @@ type doorParts struct {
 	cert    *certificate // nil: no TLS
 }
 
-// ingressPart runs a front door.
-func ingressPart(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, l net.Listener, registry *prometheus.Registry, log *slog.Logger) part {
+// ingressPart runs a front door. It calls up once the door takes orders.
+func ingressPart(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, l net.Listener, up func(), registry *prometheus.Registry, log *slog.Logger) part {
 	log = log.With("part", "ingress")
 	return part{"ingress", func(ctx context.Context) error {
 		p, err := wireDoor(cfg, nsqd, nsqdHTTP, workerAddr, registry, log)
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
-		served := serveDoor(ctx, p, cfg, nsqd, l, log)
+		served := serveDoor(ctx, p, cfg, nsqd, l, up, log)
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
 		if err := p.carrier.Stop(stop); err != nil {
@@ -206,7 +208,7 @@ func doorConfig(cfg config.Config) ingress.Config {
 }
 
 // serveDoor serves buyers until ctx ends. The door is informed, and so open, once the queue has its channels.
-func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string, l net.Listener, log *slog.Logger) error {
+func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string, l net.Listener, up func(), log *slog.Logger) error {
 	consumer, err := outcomesConsumer(p.door, cfg.ID, nsqd, log)
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -223,6 +225,7 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 		p.door.Run(background)
 	})
 	wg.Go(func() { noticeGaps(background, consumer, p.door) })
+	wg.Go(func() { whenReady(background, p.door, up) })
 	if p.tickets != nil {
 		wg.Go(func() { p.tickets.Follow(background) })
 	}
@@ -254,6 +257,16 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 	stop(errTold)
 	wg.Wait()
 	return err
+}
+
+// whenReady calls up once the door answers that it is ready.
+func whenReady(ctx context.Context, door *ingress.Door, up func()) {
+	for door.Ready() != nil {
+		if pause(ctx, 20*time.Millisecond); ctx.Err() != nil {
+			return
+		}
+	}
+	up()
 }
 
 // noticeGaps has the door ask after its orders whenever its ears were gone: its channel vanishes with its connection.

@@ -2,17 +2,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	klog "github.com/go-kratos/kratos/v2/log"
 	"github.com/spf13/cobra"
 
+	"sluice"
 	"sluice/config"
 )
 
@@ -29,8 +32,27 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "sluice:", err)
+	fmt.Fprintln(os.Stderr, "sluice:", sentence(err))
 	os.Exit(exitStatus(err))
+}
+
+// sentence is an error as people are told it: what was wrong, with the refusal's name at the end for those who look it up.
+func sentence(err error) string {
+	refusal, ok := errors.AsType[*sluice.Error](err)
+	if !ok {
+		return err.Error()
+	}
+	told := cmp.Or(refusal.Detail, refusal.Refusal.Title())
+	switch refusal.Refusal {
+	case sluice.BadRequest:
+		return strings.Replace(err.Error(), refusal.Error(), told, 1) // a flag's value, which needs no other name
+	case sluice.Unauthorized:
+		told = refusal.Refusal.Title() + ": want --admin-token-file FILE, and in it a token that the worker knows"
+	case sluice.Internal:
+		told = refusal.Refusal.Title() + ": " + told
+	default:
+	}
+	return strings.Replace(err.Error(), refusal.Error(), fmt.Sprintf("%s (%s)", told, refusal.Refusal), 1)
 }
 
 func exitStatus(err error) int {

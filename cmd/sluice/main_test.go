@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/api"
 )
 
 // asSluice makes this test binary the sluice command.
@@ -160,7 +162,9 @@ func TestUp_SellsToWhoeverFollowsTheDemoText(t *testing.T) {
 	door, admin, data := freePort(t), freePort(t), filepath.Join(t.TempDir(), "data")
 	up := launch(t, "up", "--demo", "--listen", door, "--admin", admin, "--data", data)
 	eventually(t, "the demo text", func() bool { return strings.Contains(up.said(), "curl -s http://"+door) })
-	eventually(t, "ready", func() bool { status, _ := call(t, "GET", "http://"+door+"/readyz", ""); return status == 200 })
+	if status, _ := call(t, "GET", "http://"+door+"/readyz", ""); status != 200 || !strings.Contains(up.said(), "sluice is up") {
+		t.Errorf("after the demo text: readyz %d", status)
+	}
 	status, order := call(t, "POST", "http://"+door+"/v1/sales/demo/orders", `{"user":"alice","quantity":1}`)
 	if status != 202 {
 		t.Fatalf("buy: %d %v", status, order)
@@ -199,16 +203,16 @@ func TestSale_IsOperatedFromTheCommandLine(t *testing.T) {
 		says string
 	}{
 		{[]string{"sale", "create", "spring", "--stock", "10", "--payment-window", "5m"}, 0, `"payment_window": "5m0s"`},
-		{[]string{"sale", "create", "spring", "--stock", "10"}, 1, "sale-exists"},
+		{[]string{"sale", "create", "spring", "--stock", "10"}, 1, "sluice: sale spring exists already (sale-exists)"},
 		{[]string{"sale", "create", "Spring", "--stock", "10"}, 2, "a letter or digit"},
 		{[]string{"sale", "create", "club", "--stock", "1", "--reserved-for", "members", "--reserved-share", "0.2"}, 0, `"reserved_share": 0.2`},
 		{[]string{"sale", "create", "summer", "--stock", "1", "--reserved-for", "members"}, 2, "want both or none"},
 		{[]string{"sale", "create", "summer"}, 2, "--stock is missing"},
 		{[]string{"sale", "create", "summer", "--stock", "1", "--starts-at", "soon"}, 2, "RFC 3339"},
 		{[]string{"sale", "topup", "spring", "5"}, 0, `"free": 15`},
-		{[]string{"sale", "topup", "spring", "--", "-20"}, 1, "not-free"},
+		{[]string{"sale", "topup", "spring", "--", "-20"}, 1, "sluice: units -20: only 15 of sale spring are free (not-free)"},
 		{[]string{"sale", "topup", "spring", "some"}, 2, "whole number"},
-		{[]string{"sale", "get", "autumn"}, 1, "unknown-sale"},
+		{[]string{"sale", "get", "autumn"}, 1, `sluice: "autumn" is no sale (unknown-sale)`},
 		{[]string{"sale", "get"}, 2, "accepts 1 arg"},
 		{[]string{"sale", "end", "spring"}, 0, `"ends_at"`},
 	} {
@@ -224,6 +228,7 @@ func TestSale_IsOperatedFromTheCommandLine(t *testing.T) {
 
 func TestAudit_ExitsOneAndPrintsTheDifference(t *testing.T) {
 	books := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(api.HeaderAPI, api.Operations)
 		_, _ = io.WriteString(w, `{"balanced":false,"sales":[{"id":"demo","stock":10,"free":3,"held":0,"sold":8,
 			"orders":{"paid":7},"differences":["sold is 8, but the paid orders add up to 7"]}]}`)
 	}))
@@ -305,8 +310,8 @@ func TestUp_WaitsForADatabaseThatIsDownAndSaysSo(t *testing.T) {
 	if status, answer := call(t, "GET", "http://"+admin+"/v1/audit", ""); status != 503 || answer["detail"] != "waiting for the store" {
 		t.Errorf("the operations API meanwhile: %d %v", status, answer)
 	}
-	if code := up.terminate(); code != 0 {
-		t.Errorf("SIGTERM: exit %d", code)
+	if code := up.terminate(); code != 0 || strings.Contains(up.said(), "sluice is up") {
+		t.Errorf("SIGTERM: exit %d; it is up: %t", code, strings.Contains(up.said(), "sluice is up"))
 	}
 }
 
