@@ -123,11 +123,14 @@ func (c *Client) Orders(ctx context.Context, query OrderQuery) (page Orders, err
 	return page, c.do(ctx, http.MethodGet, PathOrders+"?"+q.Encode(), nil, &page)
 }
 
-// AllOrders reads all pages from query on, and yields their orders. It ends with the first error.
+// AllOrders reads all pages from query on, and yields their orders. It ends with the first error. However long all of them
+// take, each page has pageTimeout.
 func (c *Client) AllOrders(ctx context.Context, query OrderQuery) iter.Seq2[Order, error] {
 	return func(yield func(Order, error) bool) {
 		for {
-			page, err := c.Orders(ctx, query)
+			limited, cancel := context.WithTimeout(ctx, pageTimeout)
+			page, err := c.Orders(limited, query)
+			cancel()
 			if err != nil {
 				yield(Order{}, err)
 				return
@@ -143,6 +146,8 @@ func (c *Client) AllOrders(ctx context.Context, query OrderQuery) iter.Seq2[Orde
 		}
 	}
 }
+
+const pageTimeout = time.Minute
 
 // Audit reads the ledger.
 func (c *Client) Audit(ctx context.Context) (audit sluice.Audit, err error) {

@@ -15,13 +15,13 @@ import (
 )
 
 func limitsCommand() *cobra.Command {
-	get := func(use string) *cobra.Command {
-		return operatorCommand(use, "Print what operators set for all doors while they run", "  sluice limits", cobra.NoArgs,
-			func(ctx context.Context, c *api.Client, _ []string) error { return printLimits(c.Limits(ctx)) })
+	get := func(use, example string) *cobra.Command {
+		return operatorCommand(use, "Print what operators set for all doors while they run", example, cobra.NoArgs,
+			func(ctx context.Context, c *api.Client, _ []string) error { return printed(c.Limits(ctx)) })
 	}
-	cmd := get("limits")
+	cmd := get("limits", "  sluice limits\n  sluice limits set --max-wait 10s")
 	cmd.Short = "Print, set and reset the limits of all doors while they run"
-	cmd.AddCommand(get("get"), limitsSetCommand())
+	cmd.AddCommand(get("get", "  sluice limits get"), limitsSetCommand())
 	return cmd
 }
 
@@ -44,7 +44,7 @@ func limitsSetCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printLimits(c.PatchLimits(ctx, patch))
+			return printed(c.PatchLimits(ctx, patch))
 		})
 	flags = cmd.Flags()
 	flags.DurationVar(&limits.maxWait, "max-wait", 0, "longest wait in the queue to admit for; 0s: any")
@@ -96,14 +96,14 @@ func (l *limitFlags) patch(given *pflag.FlagSet) (map[string]any, error) {
 func jsonName(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
 
 func blockCommand() *cobra.Command {
-	cmd := group("block", "Turn a buyer or a network away at every door")
+	cmd := group("block", "Turn a buyer or a network away at every door", "  sluice block user u1 --for 1h --note \"bot\"\n  sluice block network 203.0.113.0/24")
 	for _, kind := range blockKinds {
 		var n api.NewBlock
 		var lasts time.Duration
 		add := operatorCommand(kind.use, kind.block, "  sluice block "+kind.example+" --for 1h --note \"bot\"", cobra.ExactArgs(1),
 			func(ctx context.Context, c *api.Client, args []string) error {
 				*kind.field(&n), n.For = args[0], sluice.Duration(lasts)
-				return printBlock(c.AddBlock(ctx, n))
+				return printed(c.AddBlock(ctx, n))
 			})
 		add.Flags().DurationVar(&lasts, "for", 0, "how long; 0s: until it is lifted")
 		add.Flags().StringVar(&n.Note, "note", "", "why, for other operators; buyers never see it")
@@ -113,13 +113,13 @@ func blockCommand() *cobra.Command {
 }
 
 func unblockCommand() *cobra.Command {
-	cmd := group("unblock", "Let a buyer or a network in again")
+	cmd := group("unblock", "Let a buyer or a network in again", "  sluice unblock user u1")
 	for _, kind := range blockKinds {
 		cmd.AddCommand(operatorCommand(kind.use, kind.lift, "  sluice unblock "+kind.example, cobra.ExactArgs(1),
 			func(ctx context.Context, c *api.Client, args []string) error {
 				var n api.NewBlock
 				*kind.field(&n) = args[0]
-				return printBlock(c.LiftBlock(ctx, n.User, n.Network))
+				return printed(c.LiftBlock(ctx, n.User, n.Network))
 			}))
 	}
 	return cmd
@@ -138,26 +138,4 @@ var blockKinds = []struct {
 		"network NETWORK", "Turn a network away; an address alone is that one, or the /64 of an IPv6 address", "Let a network in again",
 		"network 203.0.113.0/24", func(n *api.NewBlock) *string { return &n.Network },
 	},
-}
-
-// group is a verb that only has others under it.
-func group(use, short string) *cobra.Command {
-	return &cobra.Command{
-		Use: use, Short: short, Args: usageArgs(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-}
-
-func printLimits(l sluice.Limits, err error) error {
-	if err != nil {
-		return err
-	}
-	return printJSON(l)
-}
-
-func printBlock(b api.BlockChange, err error) error {
-	if err != nil {
-		return err
-	}
-	return printJSON(b)
 }

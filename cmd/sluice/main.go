@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -72,12 +73,14 @@ func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
 func root() *cobra.Command {
+	cobra.EnableCommandSorting = false // the order within a group is ours
 	cmd := &cobra.Command{
 		Use:   "sluice",
 		Short: "Answers every buyer of a flash sale at once, and never sells a unit twice",
 		Long: "sluice stands in front of a shop's flash sale: it answers every buyer at once, admits orders up to an exact\n" +
 			"bound, and settles them at a pace that the database can take. Nothing that it promised is lost.",
 		Example:       "  sluice up --demo\n  sluice sale create spring --stock 1000\n  sluice audit",
+		Version:       version(debug.ReadBuildInfo()),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          usageArgs(cobra.NoArgs),
@@ -87,8 +90,23 @@ func root() *cobra.Command {
 		return &usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(upCommand(), nsqdCommand(), workerCommand(), ingressCommand(), saleCommand(), ticketCommand(), auditCommand(),
-		limitsCommand(), poolsCommand(), blockCommand(), unblockCommand(), webhookCommand())
+	cmd.SetVersionTemplate("sluice {{.Version}}\n")
+	for _, g := range []struct {
+		id, title string
+		verbs     []*cobra.Command
+	}{
+		{"run", "Run it, whole or in parts:", []*cobra.Command{upCommand(), nsqdCommand(), workerCommand(), ingressCommand()}},
+		{"sell", "Sales and their orders:", []*cobra.Command{saleCommand(), orderCommand(), auditCommand()}},
+		{"steer", "Steer doors and workers while they run:", []*cobra.Command{limitsCommand(), poolsCommand(), blockCommand(), unblockCommand()}},
+		{"settle", "What waits for an operator:", []*cobra.Command{deadLetterCommand(), refundCommand(), webhookCommand()}},
+		{"connect", "Connect a shop:", []*cobra.Command{ticketCommand(), eventCommand()}},
+	} {
+		cmd.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, verb := range g.verbs {
+			verb.GroupID = g.id
+			cmd.AddCommand(verb)
+		}
+	}
 	return cmd
 }
 

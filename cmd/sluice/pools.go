@@ -32,16 +32,16 @@ func poolConfigs(cfg config.Config) []worker.PoolConfig {
 }
 
 func poolsCommand() *cobra.Command {
-	get := func(use string) *cobra.Command {
+	get := func(use, example string) *cobra.Command {
 		var asJSON bool
-		cmd := operatorCommand(use, "Print the pools of a worker as they are now", "  sluice pools\n  sluice pools --json", cobra.NoArgs,
+		cmd := operatorCommand(use, "Print the pools of a worker as they are now", example, cobra.NoArgs,
 			func(ctx context.Context, c *api.Client, _ []string) error { return printPools(asJSON)(c.Pools(ctx)) })
 		cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with what operators have set of all workers' pools")
 		return cmd
 	}
-	cmd := get("pools")
+	cmd := get("pools", "  sluice pools\n  sluice pools set settle --rate 500")
 	cmd.Short = "Print the pools that drain the queue, set and reset their rates and windows while they run"
-	cmd.AddCommand(get("get"), poolsSetCommand())
+	cmd.AddCommand(get("get", "  sluice pools get --json"), poolsSetCommand())
 	return cmd
 }
 

@@ -14,11 +14,8 @@ import (
 )
 
 func ticketCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "ticket", Short: "Make keys of buyers' tickets, and issue tickets by hand",
-		Args: usageArgs(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
+	cmd := group("ticket", "Make keys of buyers' tickets, and issue tickets by hand",
+		"  sluice ticket key shop.key\n  sluice ticket issue --ticket-key shop.key --buyer u1")
 	cmd.AddCommand(ticketIssueCommand(), ticketKeyCommand())
 	return cmd
 }

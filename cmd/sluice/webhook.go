@@ -49,7 +49,7 @@ func withWebhooks(ctx context.Context, store inventory.Store, endpoints []webhoo
 }
 
 func webhookCommand() *cobra.Command {
-	cmd := group("webhook", "See how the endpoints of webhooks do, and deal with what they did not take")
+	cmd := group("webhook", "See how the endpoints of webhooks do, and deal with what they did not take", "  sluice webhook list\n  sluice webhook dead points")
 	list := operatorCommand("list", "Print every endpoint: what waits, what is dead, since when it fails", "  sluice webhook list", cobra.NoArgs,
 		func(ctx context.Context, c *api.Client, _ []string) error { return printed(c.Webhooks(ctx)) })
 	resume := operatorCommand("resume ENDPOINT", "Send to an endpoint again that answered 410 Gone", "  sluice webhook resume points", cobra.ExactArgs(1),
@@ -138,12 +138,4 @@ func ping(ctx context.Context, e webhook.Endpoint) error {
 	}
 	fmt.Printf("%s took it in %v\n", e.Name, time.Since(began).Round(time.Millisecond))
 	return nil
-}
-
-// printed prints what a call answered.
-func printed[T any](answer T, err error) error {
-	if err != nil {
-		return err
-	}
-	return printJSON(answer)
 }
