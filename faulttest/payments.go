@@ -23,19 +23,6 @@ type payment struct {
 // possible reports whether it may have happened: it was granted, or an ask is unanswered for ever.
 func (p payment) possible() bool { return p.granted > 0 || p.asks > p.definite }
 
-// refunds is how many payments the order may owe back.
-func (d *dealings) refunds() (n int64) {
-	if d == nil {
-		return 0
-	}
-	for _, p := range d.payments {
-		if p.tooLate > 0 || p.other > 0 || p.asks > p.definite {
-			n++
-		}
-	}
-	return n
-}
-
 // deal takes in one line of the history that is about a payment or a cancellation.
 func (f *findings) deal(e Event) {
 	d := f.deals[e.Order]
