@@ -39,6 +39,8 @@ const (
 	TooLate              Refusal = "too-late"
 	NotHeld              Refusal = "not-held"
 	NotFree              Refusal = "not-free"
+	NameTaken            Refusal = "name-taken"
+	WrongKey             Refusal = "wrong-key"
 	Internal             Refusal = "internal"
 )
 
@@ -76,6 +78,8 @@ var refusals = map[Refusal]refusalText{
 	TooLate:              {409, "The order can no longer be paid"},
 	NotHeld:              {409, "The order holds no units"},
 	NotFree:              {409, "So many units are not free"},
+	NameTaken:            {409, "Another door has the name"},
+	WrongKey:             {409, "The door's id key is not the worker's"},
 	Internal:             {500, "Something went wrong inside"},
 }
 

@@ -67,8 +67,9 @@ func ParseOrderID[T string | []byte](text T) (id OrderID, err error) {
 
 // IDKey makes and recognises order ids. All doors of a shop share one key. Safe for concurrent use.
 type IDKey struct {
-	tag    cipher.Block
-	states sync.Pool // of *idState
+	tag         cipher.Block
+	fingerprint string
+	states      sync.Pool // of *idState
 }
 
 // idState is one caller's scratch space, so that making an id allocates nothing.
@@ -98,10 +99,13 @@ func NewIDKey(secret []byte) (*IDKey, error) {
 		return nil, fmt.Errorf("derive the tag key: %w", err)
 	}
 	hashKey := derive("hash")
-	k := &IDKey{tag: tag}
+	k := &IDKey{tag: tag, fingerprint: hex.EncodeToString(derive("fingerprint")[:8])}
 	k.states.New = func() any { return &idState{mac: hmac.New(sha256.New, hashKey), in: make([]byte, 0, 512)} }
 	return k, nil
 }
+
+// Fingerprint tells keys apart without telling anything of them: it is a keyed hash of a constant.
+func (k *IDKey) Fingerprint() string { return k.fingerprint }
 
 // ID derives the order id of one attempt. Inputs are length-prefixed, so no two different quadruples collide by
 // concatenation.

@@ -124,3 +124,10 @@ func BenchmarkID(b *testing.B) {
 		k.ID(sale, user, key, 0)
 	}
 }
+
+func TestFingerprint_TellsKeysApart(t *testing.T) {
+	a, again, b := testKey(t, "a"), testKey(t, "a"), testKey(t, "b")
+	if a.Fingerprint() != again.Fingerprint() || a.Fingerprint() == b.Fingerprint() || len(a.Fingerprint()) != 16 {
+		t.Errorf("fingerprints %s, %s and %s", a.Fingerprint(), again.Fingerprint(), b.Fingerprint())
+	}
+}

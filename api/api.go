@@ -130,7 +130,17 @@ type Door struct {
 
 	// LimitsVersion is of the limits that the door goes by; 0 where it has heard of none.
 	LimitsVersion int64 `json:"limits_version,omitempty"`
+
+	IDKey    string `json:"id_key,omitempty"`   // the fingerprint of its id key, which must be the worker's; empty: it does not tell
+	Instance string `json:"instance,omitempty"` // tells this run of the door from every other one; empty: it does not tell
+	Leaving  bool   `json:"leaving,omitempty"`  // it stops, and lets go of its name
 }
+
+// MaxInstanceBytes bounds what tells one run of a door from another.
+const MaxInstanceBytes = 64
+
+// NameHeld is how long a door that has fallen silent keeps its name from another one.
+const NameHeld = 5 * time.Second
 
 // NewBlock is the body that blocks a buyer or a network.
 type NewBlock struct {

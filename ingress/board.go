@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"sluice"
-	"sluice/api"
 	"sluice/limiter"
 )
 
@@ -187,28 +186,15 @@ func (b *board) prune(t time.Time) {
 // followFacts asks for all sales again and again: outcomes bring facts sooner, but they can be lost.
 func (d *Door) followFacts(ctx context.Context) {
 	const interval = 400 * time.Millisecond
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for failing := false; ; {
-		err := d.refreshFacts(ctx)
-		if (err != nil) != failing && ctx.Err() == nil {
-			failing = err != nil
-			d.Logger.Warn("sale facts from the worker", "heard", !failing, "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+	d.again(ctx, interval, func() bool {
+		d.noteAnswer(ctx, d.refreshFacts(ctx))
+		return false
+	})
 }
 
 func (d *Door) refreshFacts(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
 	asked := time.Now() // facts are at least as young as the question
-	limits := d.limits.Load()
-	told, err := d.Truth.Facts(ctx, api.Door{Door: d.cfg.Name, Bound: limits.bound, LimitsVersion: limits.version})
+	told, err := d.askFacts(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package ingress
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -110,6 +111,10 @@ type Door struct {
 	base       []byte // of every path
 	ordersHref string // what an order's id is appended to
 
+	instance   string                       // tells this run of the door from every other
+	turnedAway atomic.Pointer[sluice.Error] // why the worker last refused to talk to this door; nil: it did not
+	unheard    string                       // why its last answer failed; of who asks for facts
+
 	began     time.Time    // rates are measured from here, by the monotonic clock
 	seed      maphash.Seed // of callers' hashes: nobody can choose to share another's bucket
 	buyers    *limiter.Buckets
@@ -139,6 +144,7 @@ func New(cfg Config, parts Parts) (*Door, error) {
 		Connections: NewConnections(0, 0, cfg.Proxies.Trust),
 
 		credits:   limiter.NewCredits[*outstanding](),
+		instance:  rand.Text(),
 		began:     time.Now(),
 		seed:      maphash.MakeSeed(),
 		buyers:    limiter.NewBuckets(cfg.Callers),
@@ -187,6 +193,7 @@ func (d *Door) Run(ctx context.Context) {
 	wg.Go(func() { d.inquire(ctx) })
 	wg.Go(func() { d.forget(ctx) })
 	wg.Wait()
+	d.leave(ctx)
 }
 
 // Close lets go of everyone who waits for an outcome: they get the status as it is. Call it before the server stops.
@@ -195,6 +202,9 @@ func (d *Door) Close() { close(d.stop) }
 // Ready says why the door can't durably accept orders, or nil. Shedding is ready.
 func (d *Door) Ready() error {
 	if err := d.Journal.Admitting(); err != nil {
+		return err
+	}
+	if err := d.introduced(); err != nil {
 		return err
 	}
 	if !d.board.informed() {

@@ -83,6 +83,8 @@ func (c *fakeCarrier) carried() []sluice.Order {
 type fakeTruth struct {
 	mu       sync.Mutex
 	down     bool
+	refuses  *sluice.Error // to talk to the door
+	doors    []api.Door    // how it was asked
 	sales    []sluice.Sale
 	limits   sluice.Limits
 	statuses map[sluice.OrderID]sluice.Status
@@ -95,6 +97,10 @@ func (f *fakeTruth) Facts(_ context.Context, door api.Door) (facts api.Facts, er
 	defer f.mu.Unlock()
 	if f.down {
 		return facts, errors.New("down")
+	}
+	f.doors = append(f.doors, door)
+	if f.refuses != nil {
+		return facts, f.refuses
 	}
 	defer time.Sleep(f.slow)
 	facts.Changes = sluice.Changes{Now: time.Now(), Sales: append([]sluice.Sale(nil), f.sales...)}

@@ -37,6 +37,10 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.refuseError(ctx, err)
 		return
 	}
+	if d.turnedAway.Load() != nil {
+		d.unavailable(ctx, nil, errNotIntroduced.Error())
+		return
+	}
 	now, informed := d.board.now() // first: whoever knows the store's time knows all sales
 	facts := d.board.find(sale)
 	if facts == nil || !informed { // without the store's time the gate can't tell if the sale is on

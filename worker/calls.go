@@ -261,8 +261,14 @@ func (s *service) Audit(ctx context.Context, _ *apiv1.Nothing) (*apiv1.Ledger, e
 
 // facts leaves out sales that ended long ago: what doors poll must not grow with a shop's history (P9).
 func (w *Worker) facts(ctx context.Context, in *api.Door) (api.Facts, error) {
+	if err := w.checkDoor(in); err != nil {
+		return api.Facts{}, err
+	}
 	pace := w.setPace()
-	pace.Bounds = w.doors.heard(time.Now(), in.Door, in.Bound)
+	var err error
+	if pace.Bounds, err = w.doors.heard(time.Now(), in); err != nil {
+		return api.Facts{}, err
+	}
 	c, err := w.Store.Sales(ctx)
 	if err != nil {
 		return api.Facts{}, err

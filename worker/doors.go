@@ -3,18 +3,22 @@ package worker
 import (
 	"sync"
 	"time"
+
+	"sluice"
+	"sluice/api"
 )
 
-// doors remembers the bounds of the doors that poll, so that each can be told what part of all it is. A door that was
-// silent for doorSilence is gone.
+// doors remembers the doors that poll: their bounds, so that each can be told what part of all it is, and which run of a door
+// has its name. A door that was silent for doorSilence is gone.
 type doors struct {
 	mu    sync.Mutex
-	known map[string]doorBound
+	known map[string]doorHeard
 }
 
-type doorBound struct {
-	bound int64
-	heard time.Time
+type doorHeard struct {
+	bound    int64
+	instance string
+	at       time.Time
 }
 
 const (
@@ -22,22 +26,46 @@ const (
 	maxDoors    = 1000
 )
 
-// heard notes a door and answers the sum of all bounds.
-func (d *doors) heard(now time.Time, name string, bound int64) (sum int64) {
+// heard notes a door and answers the sum of all bounds. Two doors of one name would take each other's news: the one that comes
+// second is refused until the first has left, or was silent for api.NameHeld.
+func (d *doors) heard(now time.Time, door *api.Door) (sum int64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.known == nil {
-		d.known = make(map[string]doorBound)
+		d.known = make(map[string]doorHeard)
 	}
-	if _, known := d.known[name]; name != "" && bound >= 0 && (known || len(d.known) < maxDoors) {
-		d.known[name] = doorBound{bound, now}
+	before, known := d.known[door.Door]
+	other := known && before.instance != "" && door.Instance != "" && before.instance != door.Instance
+	switch {
+	case other && now.Sub(before.at) < api.NameHeld:
+		if door.Leaving { // it never had the name
+			return 0, nil
+		}
+		return 0, sluice.Refuse(sluice.NameTaken,
+			"another door with the id %.80q is there: want an --id of its own for each; a door that has ended without a word keeps its own for %v", door.Door, api.NameHeld)
+	case door.Leaving:
+		delete(d.known, door.Door)
+	case door.Door != "" && door.Bound >= 0 && (known || len(d.known) < maxDoors):
+		d.known[door.Door] = doorHeard{door.Bound, door.Instance, now}
 	}
 	for name, door := range d.known {
-		if now.Sub(door.heard) > doorSilence {
+		if now.Sub(door.at) > doorSilence {
 			delete(d.known, name)
 			continue
 		}
 		sum += door.bound
 	}
-	return sum
+	return sum, nil
+}
+
+// checkDoor refuses a door that makes ids which no worker would take for genuine.
+func (w *Worker) checkDoor(door *api.Door) error {
+	if own := w.Keys.Fingerprint(); door.IDKey != "" && door.IDKey != own {
+		return sluice.Refuse(sluice.WrongKey, "the id key of door %.80q has the fingerprint %.80q, this worker's has %q: give all doors and workers the same --id-key",
+			door.Door, door.IDKey, own)
+	}
+	if len(door.Instance) > api.MaxInstanceBytes {
+		return sluice.Refuse(sluice.BadRequest, "instance: want at most %d bytes", api.MaxInstanceBytes)
+	}
+	return nil
 }

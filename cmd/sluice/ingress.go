@@ -215,10 +215,11 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 	}
 	background, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
-	consumer.Start(background)
 	wg.Go(func() { p.carrier.Run(background) })
 	wg.Go(func() {
 		waitForQueue(background, nsqd, log)
+		p.door.Introduce(background)
+		consumer.Start(background)
 		for !consumer.Connected() && background.Err() == nil { // outcomes of the first orders would go past the door
 			pause(background, 10*time.Millisecond)
 		}
