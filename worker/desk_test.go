@@ -224,7 +224,10 @@ func (d *desk) fill(order sluice.Order, id func(n byte) sluice.OrderID) {
 func newDesk(t *testing.T) (*shop, *desk, *api.Client) {
 	t.Helper()
 	d := &desk{}
-	s := newShop(t, nil, d.over)
+	s := newShop(t, nil, func(p *Parts) {
+		inner := p.Store.(*troubled)
+		inner.Store = d.over(inner.Store)
+	})
 	s.open(`{"id":"demo","stock":3}`)
 	d.fill(s.order("a"), func(n byte) sluice.OrderID { return sluice.OrderID{n + 1, 6: 0x80, 8: 0x80} })
 	c := api.NewClient(s.url, testToken)

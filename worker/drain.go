@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	"sluice"
 	"sluice/inventory"
+	"sluice/knsq"
 	"sluice/queue"
 )
 
@@ -19,52 +21,61 @@ const (
 
 // delivery is a message with the order in it.
 type delivery struct {
-	message *queue.Message
+	message *knsq.Message
 	order   sluice.Order
 }
 
 // settle is the path of orders on the worker's side: read, pace, one transaction, tell the doors, finish. The batch that
 // came is cut up where the rate has a smaller one; and where the rate or the store has become so slow that nsqd would
 // soon give up on what is in hand, the rest goes back.
-func (p *pool) settle(ctx context.Context, messages []*queue.Message) {
+//
+// It answers every message by itself. The error is for middlewares: the last reason why one is not settled.
+func (p *pool) settle(ctx context.Context, messages []*knsq.Message) error {
 	p.inHand.Add(int64(len(messages)))
 	defer p.inHand.Add(-int64(len(messages)))
-	batch := make([]delivery, 0, len(messages))
-	for _, d := range p.read(ctx, messages) {
+	deliveries, why := p.read(ctx, messages)
+	batch := make([]delivery, 0, len(deliveries))
+	for _, d := range deliveries {
 		if time.Since(d.message.Received) > longInHand || ctx.Err() != nil {
 			d.message.Requeue(putBack)
+			why = errNoTime
 			continue
 		}
 		p.pace.take()
 		batch = append(batch, d)
 		if len(batch) >= int(p.batch.Load()) {
-			p.reserve(ctx, batch)
+			why = cmp.Or(p.reserve(ctx, batch), why)
 			batch = batch[:0]
 		}
 	}
 	if len(batch) > 0 {
-		p.reserve(ctx, batch)
+		why = cmp.Or(p.reserve(ctx, batch), why)
 	}
+	return why
 }
 
+// errNoTime is why orders went back to the queue untried.
+var errNoTime = errors.New("there was no time left to settle them")
+
 // read answers the orders in messages; what is none is a dead letter.
-func (p *pool) read(ctx context.Context, messages []*queue.Message) []delivery {
-	deliveries := make([]delivery, 0, len(messages))
+func (p *pool) read(ctx context.Context, messages []*knsq.Message) (deliveries []delivery, why error) {
+	deliveries = make([]delivery, 0, len(messages))
 	for _, m := range messages {
 		order, err := queue.DecodeOrder(m.Body)
 		if err != nil {
 			p.worker.bury(ctx, m, nil, err)
+			why = err
 			continue
 		}
 		deliveries = append(deliveries, delivery{m, order})
 	}
-	return deliveries
+	return deliveries, why
 }
 
 // reserve settles deliveries in one transaction. While the store is unavailable it waits: then nothing else could be
 // settled either, and the queue holds the rest back. A store that answers but fails on the batch has met a bad
 // order: the batch is halved until it stands alone.
-func (p *pool) reserve(ctx context.Context, deliveries []delivery) {
+func (p *pool) reserve(ctx context.Context, deliveries []delivery) (why error) {
 	w := p.worker
 	orders := make([]sluice.Order, len(deliveries))
 	for i := range deliveries {
@@ -84,11 +95,12 @@ func (p *pool) reserve(ctx context.Context, deliveries []delivery) {
 		}
 	case len(deliveries) > 1:
 		half := len(deliveries) / 2
-		p.reserve(ctx, deliveries[:half])
-		p.reserve(ctx, deliveries[half:])
+		err = p.reserve(ctx, deliveries[:half])
+		err = cmp.Or(p.reserve(ctx, deliveries[half:]), err)
 	default:
 		w.refused(ctx, &deliveries[0], err)
 	}
+	return err
 }
 
 // commit has the store settle orders, and the window know how long that took it.
@@ -161,26 +173,41 @@ func (f *failures) forget(id sluice.OrderID) {
 	delete(f.counts, id)
 }
 
-// bury keeps a message that can't be settled for the operator; its order, if it has one, becomes failed.
-func (w *Worker) bury(ctx context.Context, m *queue.Message, order *sluice.Order, cause error) {
-	letter := inventory.Letter{
-		Message: string(m.ID[:]), Body: m.Body[:min(len(m.Body), inventory.MaxLetterBytes)],
-		Order: order, Attempts: m.Attempts, Error: cause.Error(),
-	}
-	var changes sluice.Changes
-	err := w.outage.patiently(ctx, func() (err error) {
-		changes, err = w.Store.Bury(ctx, letter)
-		return err
-	})
-	if err != nil {
+// bury makes a dead letter of a message that can't be settled; its order, if it has one, becomes failed.
+func (w *Worker) bury(ctx context.Context, m *knsq.Message, order *sluice.Order, cause error) {
+	letter := inventory.Letter{Message: string(m.ID[:]), Body: m.Body, Order: order, Attempts: m.Attempts, Error: cause.Error()}
+	if err := w.keep(ctx, letter); err != nil {
 		w.complain.Do(func() {
 			w.Logger.Error("a dead letter could not be kept; it comes again", "message", letter.Message, "error", err)
 		})
 		m.Requeue(putBack)
 		return
 	}
-	w.metrics.buried.Inc()
 	w.complain.Do(func() { w.Logger.Error("dead letter", "message", letter.Message, "cause", cause) })
-	w.announce(changes)
 	m.Finish()
+}
+
+// deadLetter keeps what a middleware has given up.
+func (w *Worker) deadLetter(ctx context.Context, l knsq.Letter) error {
+	letter := inventory.Letter{Message: l.ID, Body: l.Body, Attempts: l.Attempts, Error: l.Err.Error()}
+	if order, err := queue.DecodeOrder(l.Body); err == nil {
+		letter.Order = &order
+	}
+	return w.keep(ctx, letter)
+}
+
+// keep has the store keep a dead letter for the operator, and tells the doors.
+func (w *Worker) keep(ctx context.Context, l inventory.Letter) error {
+	l.Body, l.Error = l.Body[:min(len(l.Body), inventory.MaxLetterBytes)], bounded(l.Error)
+	var changes sluice.Changes
+	err := w.outage.patiently(ctx, func() (err error) {
+		changes, err = w.Store.Bury(ctx, l)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	w.metrics.buried.Inc()
+	w.announce(changes)
+	return nil
 }

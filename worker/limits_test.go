@@ -159,7 +159,7 @@ func TestLimits_TheLogOfAChangeIsBounded(t *testing.T) {
 		t.Fatalf("%d %v", status, out)
 	}
 	change := fmt.Sprint(s.log.events(t, "limits changed")[0]["change"])
-	if len(change) > maxChangeLog+10 || !strings.HasSuffix(change, " …") {
+	if len(change) > maxTold+10 || !strings.HasSuffix(change, " …") {
 		t.Errorf("logged %d bytes: %s", len(change), change)
 	}
 }

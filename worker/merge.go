@@ -36,13 +36,13 @@ func merge[T any](v *T, patch []byte, want string) (difference string, err error
 	return string(changed), nil
 }
 
-// maxChangeLog is how many bytes of one change the log tells.
-const maxChangeLog = 1000
+// maxTold is how many bytes of one change the log tells, and a dead letter of its error.
+const maxTold = 1000
 
-// bounded is what the log tells of a change.
+// bounded is what is told of a text.
 func bounded(what string) string {
-	if len(what) > maxChangeLog {
-		return strings.ToValidUTF8(what[:maxChangeLog], "") + " …"
+	if len(what) > maxTold {
+		return strings.ToValidUTF8(what[:maxTold], "") + " …"
 	}
 	return what
 }

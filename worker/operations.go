@@ -38,7 +38,8 @@ func (w *Worker) operations(l net.Listener) (*khttp.Server, *rpc, error) {
 	// The two handlers below replace Kratos' default, http.DefaultServeMux, on which libraries register debug pages.
 	srv := khttp.NewServer(
 		khttp.Listener(l),
-		khttp.Timeout(0), // each call has its own
+		khttp.Address(l.Addr().String()), // what a registrar is told
+		khttp.Timeout(0),                 // each call has its own
 		khttp.Middleware(recovery.Recovery(), within),
 		khttp.Filter(named, w.guard, rpc.filter, limitBody),
 		khttp.ErrorEncoder(w.writeError),

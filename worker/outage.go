@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -47,8 +48,9 @@ func newOutage(ping func(context.Context) error, turned func(away, long bool), l
 // errAway is what a call comes to that waited in vain.
 var errAway = fmt.Errorf("it was away before this: %w", inventory.ErrUnavailable)
 
-// patiently has do called while the store is there, and repeats what it could not do for being away, up to storePatience.
-func (o *outage) patiently(ctx context.Context, do func() error) error {
+// patiently has call called while the store is there, and repeats what it could not do for being away, up to storePatience.
+func (o *outage) patiently(ctx context.Context, call func() error) error {
+	do := func() error { return guarded(call) }
 	patience := time.NewTimer(storePatience)
 	defer patience.Stop()
 	err := errAway
@@ -77,6 +79,16 @@ func (o *outage) patiently(ctx context.Context, do func() error) error {
 			return err
 		}
 	}
+}
+
+// guarded makes a panic an error of the order that it comes of, which is found and buried like any other that the store chokes on.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return call()
 }
 
 func pauseFor(ctx context.Context, d time.Duration) {

@@ -2,15 +2,14 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"sluice"
 	"sluice/api"
+	"sluice/knsq"
 	"sluice/queue"
 )
 
@@ -59,15 +58,14 @@ func (c *PoolConfig) largest() int {
 	return c.useful()
 }
 
-// pool drains one channel at its own pace, with a window of its own. The consumer's only parts in it are Start, Stop and
-// SetMaxInFlight.
+// pool drains one channel at its own pace, with a window of its own.
 type pool struct {
-	cfg      PoolConfig
-	worker   *Worker
-	consumer *queue.Consumer
-	pace     pace
-	batch    atomic.Int64 // most orders in one transaction at the present rate
-	inHand   atomic.Int64 // orders that workers have and have not answered
+	cfg          PoolConfig
+	worker       *Worker
+	subscription *knsq.Subscription
+	pace         pace
+	batch        atomic.Int64 // most orders in one transaction at the present rate
+	inHand       atomic.Int64 // orders that workers have and have not answered
 
 	mu     sync.Mutex
 	set    sluice.Pool // what operators set
@@ -75,7 +73,7 @@ type pool struct {
 	heard  bool        // what operators set is known
 	away   bool        // the store is
 	window window
-	told   int // the consumer's window
+	told   int // the subscription's window
 }
 
 func newPool(w *Worker, cfg PoolConfig) (*pool, error) {
@@ -85,13 +83,12 @@ func newPool(w *Worker, cfg PoolConfig) (*pool, error) {
 	p := &pool{cfg: cfg, worker: w, told: 1}
 	p.pacedLocked(cfg.Rate)
 	p.window = newWindow(p.limitsLocked())
-	var err error
-	p.consumer, err = queue.NewConsumer(queue.ConsumerConfig{
-		Addr: w.cfg.NSQD, Topic: cfg.Topic, Channel: cfg.Channel, Workers: cfg.Workers,
-		MaxInFlight: p.told, MaxBatch: cfg.Batch, Flush: cfg.Flush, MsgTimeout: messageTimeout,
-		Handle: p.settle, Logger: w.Logger.With(slog.String("pool", cfg.Name)),
-	})
-	if err != nil {
+	p.subscription = knsq.RegisterRawBatch(w.drain, cfg.Topic, cfg.Channel, p.settle,
+		knsq.Workers(cfg.Workers), knsq.Batch(cfg.Batch), knsq.Flush(cfg.Flush), knsq.MaxInFlight(p.told),
+		knsq.MsgTimeout(messageTimeout), knsq.HandlerTimeout(knsq.NoTimeout),
+		knsq.MaxAttempts(0), // they count outages too
+		knsq.Backoff(putBack, putBack), knsq.DeadLetter(w.deadLetter))
+	if err := p.subscription.Err(); err != nil {
 		return nil, fmt.Errorf("pool %s: %w", cfg.Name, err)
 	}
 	p.steerLocked()
@@ -189,7 +186,7 @@ func (p *pool) steerLocked() {
 	}
 	if n != p.told {
 		p.told = n
-		p.consumer.SetMaxInFlight(n)
+		p.subscription.SetMaxInFlight(n)
 	}
 }
 
@@ -294,16 +291,4 @@ func (w *Worker) applyPools(set sluice.Pools) {
 	}
 	w.metrics.poolsVersion.Set(float64(set.Version))
 	w.Logger.Info("pools take their settings over", "version", set.Version)
-}
-
-// stopPools ends all pools at once: what is in flight is settled and told.
-func (w *Worker) stopPools(ctx context.Context) error {
-	w.outage.stop()
-	errs := make([]error, len(w.pools))
-	var wg sync.WaitGroup
-	for i, p := range w.pools {
-		wg.Go(func() { errs[i] = p.consumer.Stop(ctx) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }

@@ -296,7 +296,7 @@ func TestNew_NamesWhatIsWrongWithAPool(t *testing.T) {
 		{func(c *Config) { c.Pools = nil }, "0 pools; want 1"},
 		{func(c *Config) { c.Pools = append(c.Pools, c.Pools[0]) }, "two pools of the name settle"},
 		{func(c *Config) { c.Pools[0].Name = "A" }, `name "A"`},
-		{func(c *Config) { c.Pools[0].Topic = "a b" }, `pool settle: consumer: topic "a b"`},
+		{func(c *Config) { c.Pools[0].Topic = "a b" }, `pool settle: subscribe to /a b/settle: consumer: topic "a b"`},
 		{func(c *Config) { c.Pools[0].Workers = 0 }, "0 workers"},
 		{func(c *Config) { c.Pools[0].Batch = 0 }, "batch 0"},
 		{func(c *Config) { c.Pools[0].Rate = 0.1 }, "rate 0.1: want 0, or 1"},

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-kratos/kratos/v2/middleware"
 	"github.com/go-kratos/kratos/v2/transport"
 	khttp "github.com/go-kratos/kratos/v2/transport/http"
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ import (
 
 	"sluice"
 	"sluice/inventory"
+	"sluice/knsq"
 	"sluice/queue"
 )
 
@@ -41,13 +43,17 @@ func DefaultConfig() Config {
 	return Config{Pools: []PoolConfig{DefaultPool()}, MaxAttempts: 5, EventBacklog: 1_000_000, EventRetention: 24 * time.Hour}
 }
 
-// Parts are what a worker is made of. All are required.
+// Parts are what a worker is made of. All but the last are required.
 type Parts struct {
 	Store    inventory.Store
 	Keys     *sluice.IDKey
 	Listener net.Listener // where the operations API is served; the worker closes it
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
+
+	// Middleware runs around each batch of the drain: tracing or a limit, say. Its handler answers every message by itself. An
+	// error without a call of it puts the batch back; one of knsq.Permanent makes dead letters of it.
+	Middleware []middleware.Middleware
 }
 
 // Worker is a Kratos server made of three that must start and stop in order: the operations API, the drain and the
@@ -55,6 +61,7 @@ type Parts struct {
 type Worker struct {
 	Parts
 	cfg      Config
+	drain    *knsq.Server
 	pools    []*pool // fixed
 	outage   *outage
 	failures failures
@@ -87,11 +94,17 @@ func New(cfg Config, parts Parts) (*Worker, error) {
 	w.metrics = newMetrics(parts.Registry, w)
 	w.complain = rate.Sometimes{First: 10, Interval: time.Second}
 	w.outage = newOutage(parts.Store.Ping, w.storeTurned, parts.Logger)
+	var err error
+	if w.drain, err = w.newDrain(); err != nil {
+		return nil, err
+	}
 	if err := newPools(w); err != nil {
 		return nil, err
 	}
+	if _, err := w.drain.Endpoint(); err != nil {
+		return nil, err
+	}
 	w.relay = newRelay(cfg, parts.Store, parts.Logger, parts.Registry)
-	var err error
 	if w.http, w.rpc, err = w.operations(parts.Listener); err != nil {
 		return nil, err
 	}
@@ -115,9 +128,11 @@ func (w *Worker) Start(ctx context.Context) error {
 	}
 	// Kratos' context ends before it calls Stop; what is in flight must not be cut then.
 	ctx, w.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	for _, p := range w.pools {
-		p.consumer.Start(ctx)
-	}
+	w.sweeping.Go(func() {
+		if err := w.drain.Start(ctx); err != nil {
+			w.Logger.Error("the drain can't be started", "error", err)
+		}
+	})
 	w.sweeping.Go(func() { w.outage.run(ctx) })
 	w.sweeping.Go(func() { w.watchPools(ctx) })
 	w.sweeping.Go(func() { w.sweep(ctx) })
@@ -131,7 +146,8 @@ var errStopped = errors.New("the worker is stopping")
 // Stop ends the drain first, so that what is in flight is settled and told, then the API, then the relay, which brings
 // the last events to nsqd, then the sweeper. It returns with ctx at the latest.
 func (w *Worker) Stop(ctx context.Context) error {
-	err := w.stopPools(ctx)
+	w.outage.stop()
+	err := w.drain.Stop(ctx)
 	err = errors.Join(err, w.stopServing(ctx))
 	w.relay.stop(ctx)
 	if w.cancel != nil {

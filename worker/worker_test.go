@@ -41,6 +41,7 @@ type troubled struct {
 	mu       sync.Mutex
 	down     bool
 	poisoned string // a user whose orders the store chokes on
+	panics   string // a user at whose orders it panics
 	reserves [][]sluice.Order
 	slow     chan struct{} // Reserve waits for it, where it is not nil
 	noLimits bool          // the limits can't be read
@@ -61,7 +62,7 @@ func (s *troubled) Limits(ctx context.Context) (sluice.Limits, error) {
 
 func (s *troubled) Reserve(ctx context.Context, batch []sluice.Order) (sluice.Changes, error) {
 	s.mu.Lock()
-	down, poisoned := s.down, s.poisoned
+	down, poisoned, panics := s.down, s.poisoned, s.panics
 	s.reserves = append(s.reserves, batch)
 	slow, pause := s.slow, s.pause
 	s.mu.Unlock()
@@ -77,8 +78,11 @@ func (s *troubled) Reserve(ctx context.Context, batch []sluice.Order) (sluice.Ch
 		return sluice.Changes{}, fmt.Errorf("connect: %w", inventory.ErrUnavailable)
 	}
 	for _, o := range batch {
-		if o.User == poisoned {
+		switch o.User {
+		case poisoned:
 			return sluice.Changes{}, errors.New("invalid byte sequence")
+		case panics:
+			panic("index out of range")
 		}
 	}
 	return s.Store.Reserve(ctx, batch)
@@ -92,24 +96,25 @@ func (s *troubled) set(change func(*troubled)) {
 
 // shop is a worker on a real nsqd and a real database.
 type shop struct {
-	t        *testing.T
-	stop     context.CancelFunc // tells Kratos to stop the worker
-	done     chan struct{}      // closed once it has
-	store    *troubled
-	url      string
-	keys     *sluice.IDKey
-	registry *prometheus.Registry
-	log      lines // what the worker logs
-	orders   *queue.Publisher
-	mu       sync.Mutex
-	outcomes map[sluice.OrderID]sluice.Status // as a door hears them
-	facts    []sluice.Sale
+	t         *testing.T
+	stop      context.CancelFunc // tells Kratos to stop the worker
+	done      chan struct{}      // closed once it has
+	store     *troubled
+	url       string
+	keys      *sluice.IDKey
+	registry  *prometheus.Registry
+	log       lines // what the worker logs
+	registrar registrar
+	orders    *queue.Publisher
+	mu        sync.Mutex
+	outcomes  map[sluice.OrderID]sluice.Status // as a door hears them
+	facts     []sluice.Sale
 }
 
 const testToken = "a token for tests only"
 
-// newShop opens a shop. over may put something between the worker and the store.
-func newShop(t *testing.T, change func(*Config), over ...func(inventory.Store) inventory.Store) *shop {
+// newShop opens a shop.
+func newShop(t *testing.T, change func(*Config), with ...func(*Parts)) *shop {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	nsqd, err := queue.StartServer(queue.ServerConfig{Listen: "127.0.0.1:0", DataDir: t.TempDir(), Logger: log})
@@ -130,10 +135,11 @@ func newShop(t *testing.T, change func(*Config), over ...func(inventory.Store) i
 	if change != nil {
 		change(&cfg)
 	}
-	for _, put := range over {
-		s.store.Store = put(s.store.Store)
+	parts := Parts{Store: s.store, Keys: keys, Listener: l, Logger: slog.New(slog.NewJSONHandler(&s.log, nil)), Registry: s.registry}
+	for _, put := range with {
+		put(&parts)
 	}
-	w, err := New(cfg, Parts{Store: s.store, Keys: keys, Listener: l, Logger: slog.New(slog.NewJSONHandler(&s.log, nil)), Registry: s.registry})
+	w, err := New(cfg, parts)
 	must(t, err)
 	s.orders, err = queue.NewPublisher(queue.PublisherConfig{Addr: nsqd.Addr(), Topic: queue.TopicOrders})
 	must(t, err)
@@ -143,8 +149,7 @@ func newShop(t *testing.T, change func(*Config), over ...func(inventory.Store) i
 	s.stop, s.done = stop, make(chan struct{})
 	wg.Go(func() { // as the command runs it
 		defer close(s.done)
-		app := kratos.New(kratos.Context(ctx), kratos.Server(w), kratos.StopTimeout(10*time.Second))
-		if err := app.Run(); err != nil && !errors.Is(err, context.Canceled) {
+		if err := Run(ctx, w, kratos.StopTimeout(10*time.Second), kratos.Registrar(&s.registrar)); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("run: %v", err)
 		}
 	})
@@ -160,7 +165,7 @@ func newShop(t *testing.T, change func(*Config), over ...func(inventory.Store) i
 	})
 	s.eventually("the API answers", func() bool { return s.get("/livez") == 200 })
 	for _, p := range w.pools { // an nsqd that is told to stop while somebody subscribes leaves that topic behind
-		s.eventually("every pool is connected", p.consumer.Connected)
+		s.eventually("every pool is connected", p.subscription.Connected)
 	}
 	return s
 }

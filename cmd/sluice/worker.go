@@ -110,21 +110,11 @@ func workerPart(cfg config.Config, nsqd, nsqdHTTP string, l net.Listener, regist
 		if err != nil {
 			return errors.Join(err, store.Close(), l.Close())
 		}
-		err = withWebhooks(ctx, store, endpoints, log, registry, func() error { return runApp(ctx, w) })
+		err = withWebhooks(ctx, store, endpoints, log, registry, func() error {
+			return worker.Run(ctx, w, kratos.StopTimeout(stopWithin-2*time.Second), kratos.Signal(noSignal{}))
+		})
 		return errors.Join(err, store.Close())
 	}}
-}
-
-// runApp runs the worker under Kratos until ctx ends.
-func runApp(ctx context.Context, w *worker.Worker) error {
-	app := kratos.New(
-		kratos.Name("sluice-worker"), kratos.Context(ctx), kratos.Server(w),
-		kratos.StopTimeout(stopWithin-2*time.Second), kratos.Signal(noSignal{}),
-	)
-	if err := app.Run(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
 }
 
 // noSignal keeps Kratos from listening to signals, which is main's: without any signal it would listen to all.
