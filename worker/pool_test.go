@@ -13,6 +13,7 @@ import (
 
 	"sluice"
 	"sluice/api"
+	"sluice/knsq"
 	"sluice/queue"
 )
 
@@ -190,7 +191,7 @@ func TestPools_BeginAsTheyWereSet(t *testing.T) {
 		other.Name, other.Topic = "vip", "orders-vip"
 		c.Pools = append(c.Pools, other)
 	})
-	w := &Worker{Parts: Parts{Store: s.store, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()}, cfg: DefaultConfig()}
+	w := &Worker{Parts: Parts{Store: s.store, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()}, cfg: DefaultConfig(), drain: knsq.NewServer()}
 	w.metrics = newMetrics(w.Registry, w)
 	must(t, newPools(w))
 	if p := w.pools[0].state(); p.State != api.PoolWaiting || p.Window != 0 {
