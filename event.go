@@ -50,6 +50,7 @@ type Event struct {
 	RefundReason string          `json:"refund_reason,omitempty"`
 	ReplayOf     OrderID         `json:"replay_of,omitzero"` // the failed order that this one was made from
 	Attributes   json.RawMessage `json:"attributes,omitempty"`
+	Trace        TraceContext    `json:"trace,omitzero"` // of the order, on the event of its settlement
 
 	// Of a sale's event.
 	*Counters

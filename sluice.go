@@ -76,6 +76,15 @@ type Order struct {
 	// AcceptedAt is when the door admitted the order, in the store's time as the door knew it;
 	// zero where the door had not yet heard the store's time.
 	AcceptedAt time.Time `json:"accepted_at,omitzero"`
+
+	// Trace travels with the order to the event of its settlement. The journal does not keep it: an order that a restarted
+	// door carries again has none.
+	Trace TraceContext `json:"trace,omitzero"`
+}
+
+// TraceContext is where something belongs in a distributed trace (W3C Trace Context); the zero one is none.
+type TraceContext struct {
+	Parent string `json:"traceparent,omitempty"`
 }
 
 // Status is what became of an order. Of two statuses of one order the higher version is the later.

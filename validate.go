@@ -99,3 +99,19 @@ func validCheckoutURL(template string) error {
 	}
 	return nil
 }
+
+// ValidTraceparent reports whether v is a traceparent as W3C's Trace Context has them since its first version: version, trace,
+// parent and flags in lower-case hexadecimal, with neither id all zeros. What later versions may append is not taken.
+func ValidTraceparent[T string | []byte](v T) bool {
+	const form = "00-00000000000000000000000000000000-0000000000000000-00"
+	if len(v) != len(form) || string(v[:2]) == "ff" {
+		return false
+	}
+	for i := range len(v) {
+		hex := v[i] >= '0' && v[i] <= '9' || v[i] >= 'a' && v[i] <= 'f'
+		if form[i] == '-' && v[i] != '-' || form[i] == '0' && !hex {
+			return false
+		}
+	}
+	return string(v[3:35]) != form[3:35] && string(v[36:52]) != form[36:52]
+}

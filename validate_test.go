@@ -85,3 +85,19 @@ func TestDuration_ReadsAndWritesAsText(t *testing.T) {
 		t.Errorf("a bad duration = %v", err)
 	}
 }
+
+func TestValidTraceparent(t *testing.T) {
+	const good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for v, want := range map[string]bool{
+		good: true, "cc" + good[2:]: true,
+		"": false, good[1:]: false, good + "-": false, "ff" + good[2:]: false, strings.ToUpper(good): false,
+		strings.Replace(good, "-", "0", 1):                        false,
+		"00-00000000000000000000000000000000-00f067aa0ba902b7-01": false,
+		"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01": false,
+		"00-4bf92f3577b34da6a3ce929d0e0e473g-00f067aa0ba902b7-01": false,
+	} {
+		if got := ValidTraceparent(v); got != want {
+			t.Errorf("%q: %t, want %t", v, got, want)
+		}
+	}
+}

@@ -38,6 +38,22 @@ func TestDoor_AcceptsAnOrderAndTellsWhatBecameOfIt(t *testing.T) {
 	}
 }
 
+// A trace goes on where its header is valid, and is nobody's reason to refuse where it is not.
+func TestDoor_PassesAValidTraceOn(t *testing.T) {
+	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	for n, header := range []string{parent, "00-0-0-01", strings.ToUpper(parent), parent + "-more"} {
+		s.want(s.buy(fmt.Sprint("u", n), "traceparent", header), 202, "queued")
+		want := sluice.TraceContext{}
+		if header == parent {
+			want.Parent = parent
+		}
+		if got := s.carrier.carried()[n].Trace; got != want {
+			t.Errorf("traceparent %q: carried %+v, want %+v", header, got, want)
+		}
+	}
+}
+
 func TestDoor_AnswersARepeatWithTheSameOrderAndItsPresentStatus(t *testing.T) {
 	s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.PerUserLimit = 2 }))
 	first := s.buy("u1", "Idempotency-Key", "k1")

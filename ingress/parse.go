@@ -35,6 +35,7 @@ var requests = sync.Pool{New: func() any { return &request{json: jsontext.NewDec
 var (
 	contentJSON = []byte("application/json")
 	keyHeader   = []byte("Idempotency-Key")
+	traceHeader = []byte("Traceparent")
 )
 
 // parse reads an order from the request. The error is a *sluice.Error that says what was wrong and what is allowed.

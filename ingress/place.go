@@ -198,7 +198,7 @@ var errSettled = errors.New("settled already")
 func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, limits *limits, ticket *sluice.Ticket, who *claim) {
 	bound := d.boundOf(limits)
 	shares, n := d.shares(bound, facts, ticket)
-	o, taken, err := d.credits.Take(who.id, bound, func() (*outstanding, error) { return d.promise(r, facts, who) }, shares[:n]...)
+	o, taken, err := d.credits.Take(who.id, bound, func() (*outstanding, error) { return d.promise(ctx, r, facts, who) }, shares[:n]...)
 	switch {
 	case errors.Is(err, errSettled):
 		if err := d.look(who); err != nil {
@@ -225,7 +225,7 @@ func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, limits 
 
 // promise hands a new order to the journal. It runs under the credit's lock, where the last look at the journal is
 // exact: an order of this door is outstanding or settled there, never neither.
-func (d *Door) promise(r *request, facts *facts, who *claim) (*outstanding, error) {
+func (d *Door) promise(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *claim) (*outstanding, error) {
 	_, settled, err := d.Journal.Settled(who.id)
 	if err != nil {
 		return nil, err
@@ -243,6 +243,9 @@ func (d *Door) promise(r *request, facts *facts, who *claim) (*outstanding, erro
 	}
 	if len(r.attributes) > 0 {
 		o.order.Attributes = append([]byte(nil), r.attributes...)
+	}
+	if parent := ctx.Request.Header.PeekBytes(traceHeader); sluice.ValidTraceparent(parent) {
+		o.order.Trace.Parent = string(parent)
 	}
 	if o.commit, err = d.Journal.Append(&o.order, who.first); err != nil {
 		return nil, err

@@ -71,7 +71,9 @@ func (w *Written) Inserted(rows ...Row) {
 	w.events = slices.Grow(w.events, len(rows))
 	for i := range rows {
 		o, s := &rows[i].Order, &rows[i].Status
-		w.events = append(w.events, eventOf(s, eventTypes[s.State], s.Version, o.Attributes, rows[i].ReplayOf))
+		e := eventOf(s, eventTypes[s.State], s.Version, o.Attributes, rows[i].ReplayOf)
+		e.Trace = o.Trace
+		w.events = append(w.events, e)
 	}
 }
 

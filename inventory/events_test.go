@@ -138,7 +138,7 @@ func TestEvents_KeepEveryField(t *testing.T) {
 	whole := sluice.Event{
 		Seq: 7, Type: sluice.EventPaid, At: now, Sale: "s", Version: 3, Order: id(1), User: "<u>\x00😀", Units: 2, Reason: "r",
 		PayBy: now.Add(1000), PaymentRef: "ref", RefundReason: "why", ReplayOf: id(2), Attributes: json.RawMessage(`{"a":"<&>","n":1e999}`),
-		Counters: &sluice.Counters{Stock: 1, TopUps: 2, Free: 3, Held: 4, Sold: 5},
+		Trace: sluice.TraceContext{Parent: "00-1-2-01"}, Counters: &sluice.Counters{Stock: 1, TopUps: 2, Free: 3, Held: 4, Sold: 5},
 	}
 	for v, i := reflect.ValueOf(whole), 0; i < v.NumField(); i++ {
 		if v.Field(i).IsZero() {

@@ -22,11 +22,9 @@ const (
 	typeChanges     = "changes"
 )
 
-// AppendOrder appends the message of o to dst. It allocates nothing beyond dst. Attributes must be valid JSON.
-func AppendOrder(dst []byte, o sluice.Order) []byte { return AppendTracedOrder(dst, o, "") }
-
-// AppendTracedOrder is AppendOrder with a W3C traceparent, since NSQ has no headers; empty: no trace.
-func AppendTracedOrder(dst []byte, o sluice.Order, traceparent string) []byte {
+// AppendOrder appends the message of o to dst, its trace included, since NSQ has no headers. It allocates nothing beyond dst.
+// Attributes must be valid JSON.
+func AppendOrder(dst []byte, o sluice.Order) []byte {
 	dst = append(dst, `{"v":1,"type":"order","id":"`...)
 	dst = o.ID.AppendTo(dst)
 	dst = append(dst, `","sale":`...)
@@ -52,9 +50,9 @@ func AppendTracedOrder(dst []byte, o sluice.Order, traceparent string) []byte {
 		dst = at.AppendFormat(dst, time.RFC3339Nano)
 		dst = append(dst, '"')
 	}
-	if traceparent != "" {
+	if o.Trace.Parent != "" {
 		dst = append(dst, `,"trace":{"traceparent":`...)
-		dst = appendString(dst, traceparent)
+		dst = appendString(dst, o.Trace.Parent)
 		dst = append(dst, '}')
 	}
 	return append(dst, '}')
@@ -88,43 +86,39 @@ func appendString(dst []byte, s string) []byte {
 }
 
 type orderEnvelope struct {
-	V          int            `json:"v"`
-	Type       string         `json:"type"`
-	ID         sluice.OrderID `json:"id"`
-	Sale       string         `json:"sale"`
-	User       string         `json:"user"`
-	Key        string         `json:"key"`
-	Attempt    int            `json:"attempt"`
-	Quantity   int            `json:"quantity"`
-	Attributes jsontext.Value `json:"attributes"`
-	AcceptedAt time.Time      `json:"accepted_at"`
-	Trace      struct {
-		Parent string `json:"traceparent"`
-	} `json:"trace"`
+	V          int                 `json:"v"`
+	Type       string              `json:"type"`
+	ID         sluice.OrderID      `json:"id"`
+	Sale       string              `json:"sale"`
+	User       string              `json:"user"`
+	Key        string              `json:"key"`
+	Attempt    int                 `json:"attempt"`
+	Quantity   int                 `json:"quantity"`
+	Attributes jsontext.Value      `json:"attributes"`
+	AcceptedAt time.Time           `json:"accepted_at"`
+	Trace      sluice.TraceContext `json:"trace"`
 }
 
-// DecodeOrder reads an order message. The error names what is wrong: the version, the type or the field.
+// DecodeOrder reads an order message. The error names what is wrong: the version, the type or the field. A trace that is
+// none is left out.
 func DecodeOrder(body []byte) (sluice.Order, error) {
-	o, _, err := DecodeTracedOrder(body)
-	return o, err
-}
-
-// DecodeTracedOrder is DecodeOrder with the message's traceparent, empty where it has none.
-func DecodeTracedOrder(body []byte) (o sluice.Order, traceparent string, err error) {
 	var e orderEnvelope
 	if err := decode(body, &e, typeOrder); err != nil {
-		return sluice.Order{}, "", err
+		return sluice.Order{}, err
+	}
+	if !sluice.ValidTraceparent(e.Trace.Parent) {
+		e.Trace = sluice.TraceContext{}
 	}
 	if string(e.Attributes) == "null" {
 		e.Attributes = nil
 	}
 	if err := e.check(); err != nil {
-		return sluice.Order{}, "", fmt.Errorf("order message: %w", err)
+		return sluice.Order{}, fmt.Errorf("order message: %w", err)
 	}
 	return sluice.Order{
 		ID: e.ID, Sale: e.Sale, User: e.User, Key: e.Key, Attempt: e.Attempt, Quantity: e.Quantity,
-		Attributes: []byte(e.Attributes), AcceptedAt: e.AcceptedAt,
-	}, e.Trace.Parent, nil
+		Attributes: []byte(e.Attributes), AcceptedAt: e.AcceptedAt, Trace: e.Trace,
+	}, nil
 }
 
 func (e *orderEnvelope) check() error {

@@ -15,6 +15,7 @@ func sampleOrder() sluice.Order {
 		ID: ref(77), Sale: "sneaker-01", User: "buyer \"ü\" \\ 4711", Key: "k-1", Attempt: 2, Quantity: 3,
 		Attributes: json.RawMessage(`{"size":"42","gift":true}`),
 		AcceptedAt: time.Date(2026, 11, 27, 8, 0, 0, 123456789, time.UTC),
+		Trace:      sluice.TraceContext{Parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
 	}
 }
 
@@ -40,10 +41,10 @@ func sameOrder(a, b sluice.Order) bool {
 }
 
 func TestOrderMessage_ReadsAsTheContractSays(t *testing.T) {
-	got := string(AppendTracedOrder([]byte("before "), sampleOrder(), "00-ab-cd-01"))
+	got := string(AppendOrder([]byte("before "), sampleOrder()))
 	want := `before {"v":1,"type":"order","id":"00004d00-0000-0000-0000-000000000000","sale":"sneaker-01",` +
 		`"user":"buyer \"ü\" \\ 4711","key":"k-1","attempt":2,"quantity":3,"attributes":{"size":"42","gift":true},` +
-		`"accepted_at":"2026-11-27T08:00:00.123456789Z","trace":{"traceparent":"00-ab-cd-01"}}`
+		`"accepted_at":"2026-11-27T08:00:00.123456789Z","trace":{"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -60,9 +61,9 @@ func TestOrderMessage_ComesBackAsItWas(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, trace, err := DecodeTracedOrder(AppendTracedOrder(nil, o, "00-1-2-3"))
-			if err != nil || !sameOrder(got, o) || trace != "00-1-2-3" {
-				t.Errorf("got %+v, trace %q, %v\nwant %+v", got, trace, err, o)
+			got, err := DecodeOrder(AppendOrder(nil, o))
+			if err != nil || !sameOrder(got, o) {
+				t.Errorf("got %+v, %v\nwant %+v", got, err, o)
 			}
 		})
 	}
@@ -197,28 +198,28 @@ func TestDoorChannel_IsANameThatNsqdTakes(t *testing.T) {
 
 // What decodes is valid, and survives the way back.
 func FuzzDecodeOrder(f *testing.F) {
-	f.Add(AppendTracedOrder(nil, sampleOrder(), "00-1-2-3"))
+	f.Add(AppendOrder(nil, sampleOrder()))
 	f.Add(AppendOrder(nil, sluice.Order{ID: ref(1), Sale: "s", User: "u", Quantity: 1}))
 	f.Add([]byte(`{"v":1,"type":"order"}`))
 	f.Add([]byte(`{"v":2,"type":7}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		o, trace, err := DecodeTracedOrder(body)
+		o, err := DecodeOrder(body)
 		if err != nil {
 			return
 		}
 		if !sluice.ValidSaleID(o.Sale) || o.Quantity < 1 || o.Quantity > sluice.MaxQuantity {
 			t.Fatalf("%q decoded to the invalid %+v", body, o)
 		}
-		again, traceAgain, err := DecodeTracedOrder(AppendTracedOrder(nil, o, trace))
-		if err != nil || !sameOrder(o, again) || trace != traceAgain {
-			t.Fatalf("%q\nonce  %+v %q\ntwice %+v %q, %v", body, o, trace, again, traceAgain, err)
+		again, err := DecodeOrder(AppendOrder(nil, o))
+		if err != nil || !sameOrder(o, again) {
+			t.Fatalf("%q\nonce  %+v\ntwice %+v, %v", body, o, again, err)
 		}
 	})
 }
 
 // Every valid order survives the way there and back.
 func FuzzOrder_RoundTrip(f *testing.F) {
-	f.Add("sale", "user", "key", 1, 1, int64(1), "00-1-2-3")
+	f.Add("sale", "user", "key", 1, 1, int64(1), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 	f.Add("s", "\u2028 \"\\/ \U0001F600", "", 0, 10_000, int64(-1), "")
 	f.Fuzz(func(t *testing.T, sale, user, key string, attempt, quantity int, nanos int64, trace string) {
 		o := sluice.Order{
@@ -228,7 +229,10 @@ func FuzzOrder_RoundTrip(f *testing.F) {
 		valid := sluice.ValidSaleID(sale) && sluice.PlainText([]byte(user), sluice.MaxUserBytes) &&
 			(key == "" || sluice.PlainText([]byte(key), sluice.MaxKeyBytes)) &&
 			attempt >= 0 && quantity >= 1 && quantity <= sluice.MaxQuantity
-		got, _, err := DecodeTracedOrder(AppendTracedOrder(nil, o, trace))
+		if sluice.ValidTraceparent(trace) {
+			o.Trace.Parent = trace
+		}
+		got, err := DecodeOrder(AppendOrder(nil, o))
 		if valid && (err != nil || !sameOrder(got, o)) {
 			t.Fatalf("%+v came back as %+v, %v", o, got, err)
 		}

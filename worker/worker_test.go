@@ -100,6 +100,7 @@ type shop struct {
 	stop      context.CancelFunc // tells Kratos to stop the worker
 	done      chan struct{}      // closed once it has
 	store     *troubled
+	nsqd      string // its TCP address
 	url       string
 	keys      *sluice.IDKey
 	registry  *prometheus.Registry
@@ -127,7 +128,7 @@ func newShop(t *testing.T, change func(*Config), with ...func(*Parts)) *shop {
 	keys, err := sluice.NewIDKey(bytes.Repeat([]byte("k"), sluice.MinIDKeyBytes))
 	must(t, err)
 	s := &shop{
-		t: t, store: &troubled{Store: store}, url: "http://" + l.Addr().String(), keys: keys,
+		t: t, store: &troubled{Store: store}, nsqd: nsqd.Addr(), url: "http://" + l.Addr().String(), keys: keys,
 		outcomes: make(map[sluice.OrderID]sluice.Status), registry: prometheus.NewRegistry(),
 	}
 	cfg := DefaultConfig()

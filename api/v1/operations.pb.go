@@ -1626,6 +1626,7 @@ type Event struct {
 	RefundReason  *string                `protobuf:"bytes,12,opt,name=refund_reason,json=refundReason,proto3,oneof" json:"refund_reason,omitempty"`
 	ReplayOf      *string                `protobuf:"bytes,13,opt,name=replay_of,json=replayOf,proto3,oneof" json:"replay_of,omitempty"`
 	Attributes    []byte                 `protobuf:"bytes,14,opt,name=attributes,proto3,oneof" json:"attributes,omitempty"`
+	Trace         *TraceContext          `protobuf:"bytes,20,opt,name=trace,proto3,oneof" json:"trace,omitempty"`
 	Stock         *int64                 `protobuf:"varint,15,opt,name=stock,proto3,oneof" json:"stock,omitempty"`
 	Topups        *int64                 `protobuf:"varint,16,opt,name=topups,proto3,oneof" json:"topups,omitempty"`
 	Free          *int64                 `protobuf:"varint,17,opt,name=free,proto3,oneof" json:"free,omitempty"`
@@ -1763,6 +1764,13 @@ func (x *Event) GetAttributes() []byte {
 	return nil
 }
 
+func (x *Event) GetTrace() *TraceContext {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
+}
+
 func (x *Event) GetStock() int64 {
 	if x != nil && x.Stock != nil {
 		return *x.Stock
@@ -1798,6 +1806,50 @@ func (x *Event) GetSold() int64 {
 	return 0
 }
 
+type TraceContext struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Traceparent   string                 `protobuf:"bytes,1,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceContext) Reset() {
+	*x = TraceContext{}
+	mi := &file_api_v1_operations_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceContext) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceContext) ProtoMessage() {}
+
+func (x *TraceContext) ProtoReflect() protoreflect.Message {
+	mi := &file_api_v1_operations_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceContext.ProtoReflect.Descriptor instead.
+func (*TraceContext) Descriptor() ([]byte, []int) {
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TraceContext) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
 type EventList struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
@@ -1809,7 +1861,7 @@ type EventList struct {
 
 func (x *EventList) Reset() {
 	*x = EventList{}
-	mi := &file_api_v1_operations_proto_msgTypes[21]
+	mi := &file_api_v1_operations_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +1873,7 @@ func (x *EventList) String() string {
 func (*EventList) ProtoMessage() {}
 
 func (x *EventList) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[21]
+	mi := &file_api_v1_operations_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +1886,7 @@ func (x *EventList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventList.ProtoReflect.Descriptor instead.
 func (*EventList) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{21}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *EventList) GetEvents() []*Event {
@@ -1869,7 +1921,7 @@ type Backlog struct {
 
 func (x *Backlog) Reset() {
 	*x = Backlog{}
-	mi := &file_api_v1_operations_proto_msgTypes[22]
+	mi := &file_api_v1_operations_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +1933,7 @@ func (x *Backlog) String() string {
 func (*Backlog) ProtoMessage() {}
 
 func (x *Backlog) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[22]
+	mi := &file_api_v1_operations_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +1946,7 @@ func (x *Backlog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backlog.ProtoReflect.Descriptor instead.
 func (*Backlog) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{22}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Backlog) GetAfter() int64 {
@@ -1927,7 +1979,7 @@ type RefundName struct {
 
 func (x *RefundName) Reset() {
 	*x = RefundName{}
-	mi := &file_api_v1_operations_proto_msgTypes[23]
+	mi := &file_api_v1_operations_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +1991,7 @@ func (x *RefundName) String() string {
 func (*RefundName) ProtoMessage() {}
 
 func (x *RefundName) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[23]
+	mi := &file_api_v1_operations_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2004,7 @@ func (x *RefundName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefundName.ProtoReflect.Descriptor instead.
 func (*RefundName) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{23}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RefundName) GetId() int64 {
@@ -1979,7 +2031,7 @@ type Refund struct {
 
 func (x *Refund) Reset() {
 	*x = Refund{}
-	mi := &file_api_v1_operations_proto_msgTypes[24]
+	mi := &file_api_v1_operations_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2043,7 @@ func (x *Refund) String() string {
 func (*Refund) ProtoMessage() {}
 
 func (x *Refund) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[24]
+	mi := &file_api_v1_operations_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2056,7 @@ func (x *Refund) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refund.ProtoReflect.Descriptor instead.
 func (*Refund) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{24}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Refund) GetId() int64 {
@@ -2080,7 +2132,7 @@ type RefundList struct {
 
 func (x *RefundList) Reset() {
 	*x = RefundList{}
-	mi := &file_api_v1_operations_proto_msgTypes[25]
+	mi := &file_api_v1_operations_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2144,7 @@ func (x *RefundList) String() string {
 func (*RefundList) ProtoMessage() {}
 
 func (x *RefundList) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[25]
+	mi := &file_api_v1_operations_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2157,7 @@ func (x *RefundList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefundList.ProtoReflect.Descriptor instead.
 func (*RefundList) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{25}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RefundList) GetRefunds() []*Refund {
@@ -2131,7 +2183,7 @@ type DeadLetterName struct {
 
 func (x *DeadLetterName) Reset() {
 	*x = DeadLetterName{}
-	mi := &file_api_v1_operations_proto_msgTypes[26]
+	mi := &file_api_v1_operations_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +2195,7 @@ func (x *DeadLetterName) String() string {
 func (*DeadLetterName) ProtoMessage() {}
 
 func (x *DeadLetterName) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[26]
+	mi := &file_api_v1_operations_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +2208,7 @@ func (x *DeadLetterName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterName.ProtoReflect.Descriptor instead.
 func (*DeadLetterName) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{26}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeadLetterName) GetMessage() string {
@@ -2182,7 +2234,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_api_v1_operations_proto_msgTypes[27]
+	mi := &file_api_v1_operations_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +2246,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[27]
+	mi := &file_api_v1_operations_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +2259,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{27}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeadLetter) GetId() int64 {
@@ -2276,7 +2328,7 @@ type DeadLetterList struct {
 
 func (x *DeadLetterList) Reset() {
 	*x = DeadLetterList{}
-	mi := &file_api_v1_operations_proto_msgTypes[28]
+	mi := &file_api_v1_operations_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2340,7 @@ func (x *DeadLetterList) String() string {
 func (*DeadLetterList) ProtoMessage() {}
 
 func (x *DeadLetterList) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[28]
+	mi := &file_api_v1_operations_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2353,7 @@ func (x *DeadLetterList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterList.ProtoReflect.Descriptor instead.
 func (*DeadLetterList) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{28}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeadLetterList) GetDeadletters() []*DeadLetter {
@@ -2327,7 +2379,7 @@ type MergePatch struct {
 
 func (x *MergePatch) Reset() {
 	*x = MergePatch{}
-	mi := &file_api_v1_operations_proto_msgTypes[29]
+	mi := &file_api_v1_operations_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2391,7 @@ func (x *MergePatch) String() string {
 func (*MergePatch) ProtoMessage() {}
 
 func (x *MergePatch) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[29]
+	mi := &file_api_v1_operations_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2404,7 @@ func (x *MergePatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergePatch.ProtoReflect.Descriptor instead.
 func (*MergePatch) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{29}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MergePatch) GetPatch() []byte {
@@ -2378,7 +2430,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_api_v1_operations_proto_msgTypes[30]
+	mi := &file_api_v1_operations_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +2442,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[30]
+	mi := &file_api_v1_operations_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +2455,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{30}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Limits) GetVersion() int64 {
@@ -2474,7 +2526,7 @@ type BlockEntry struct {
 
 func (x *BlockEntry) Reset() {
 	*x = BlockEntry{}
-	mi := &file_api_v1_operations_proto_msgTypes[31]
+	mi := &file_api_v1_operations_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2538,7 @@ func (x *BlockEntry) String() string {
 func (*BlockEntry) ProtoMessage() {}
 
 func (x *BlockEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[31]
+	mi := &file_api_v1_operations_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2551,7 @@ func (x *BlockEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockEntry.ProtoReflect.Descriptor instead.
 func (*BlockEntry) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{31}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BlockEntry) GetUser() string {
@@ -2542,7 +2594,7 @@ type NewBlock struct {
 
 func (x *NewBlock) Reset() {
 	*x = NewBlock{}
-	mi := &file_api_v1_operations_proto_msgTypes[32]
+	mi := &file_api_v1_operations_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2606,7 @@ func (x *NewBlock) String() string {
 func (*NewBlock) ProtoMessage() {}
 
 func (x *NewBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[32]
+	mi := &file_api_v1_operations_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2619,7 @@ func (x *NewBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewBlock.ProtoReflect.Descriptor instead.
 func (*NewBlock) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{32}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NewBlock) GetUser() string {
@@ -2608,7 +2660,7 @@ type Blocked struct {
 
 func (x *Blocked) Reset() {
 	*x = Blocked{}
-	mi := &file_api_v1_operations_proto_msgTypes[33]
+	mi := &file_api_v1_operations_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2672,7 @@ func (x *Blocked) String() string {
 func (*Blocked) ProtoMessage() {}
 
 func (x *Blocked) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[33]
+	mi := &file_api_v1_operations_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2685,7 @@ func (x *Blocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
 func (*Blocked) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{33}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Blocked) GetUser() string {
@@ -2660,7 +2712,7 @@ type BlockChange struct {
 
 func (x *BlockChange) Reset() {
 	*x = BlockChange{}
-	mi := &file_api_v1_operations_proto_msgTypes[34]
+	mi := &file_api_v1_operations_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2724,7 @@ func (x *BlockChange) String() string {
 func (*BlockChange) ProtoMessage() {}
 
 func (x *BlockChange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[34]
+	mi := &file_api_v1_operations_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2737,7 @@ func (x *BlockChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockChange.ProtoReflect.Descriptor instead.
 func (*BlockChange) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{34}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BlockChange) GetVersion() int64 {
@@ -2713,7 +2765,7 @@ type Pools struct {
 
 func (x *Pools) Reset() {
 	*x = Pools{}
-	mi := &file_api_v1_operations_proto_msgTypes[35]
+	mi := &file_api_v1_operations_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2777,7 @@ func (x *Pools) String() string {
 func (*Pools) ProtoMessage() {}
 
 func (x *Pools) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[35]
+	mi := &file_api_v1_operations_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2790,7 @@ func (x *Pools) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pools.ProtoReflect.Descriptor instead.
 func (*Pools) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{35}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Pools) GetVersion() int64 {
@@ -2772,7 +2824,7 @@ type PoolSet struct {
 
 func (x *PoolSet) Reset() {
 	*x = PoolSet{}
-	mi := &file_api_v1_operations_proto_msgTypes[36]
+	mi := &file_api_v1_operations_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2784,7 +2836,7 @@ func (x *PoolSet) String() string {
 func (*PoolSet) ProtoMessage() {}
 
 func (x *PoolSet) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[36]
+	mi := &file_api_v1_operations_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2797,7 +2849,7 @@ func (x *PoolSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolSet.ProtoReflect.Descriptor instead.
 func (*PoolSet) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{36}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PoolSet) GetRate() float64 {
@@ -2837,7 +2889,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_api_v1_operations_proto_msgTypes[37]
+	mi := &file_api_v1_operations_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2849,7 +2901,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[37]
+	mi := &file_api_v1_operations_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2862,7 +2914,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{37}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Pool) GetName() string {
@@ -2981,7 +3033,7 @@ type PoolStart struct {
 
 func (x *PoolStart) Reset() {
 	*x = PoolStart{}
-	mi := &file_api_v1_operations_proto_msgTypes[38]
+	mi := &file_api_v1_operations_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2993,7 +3045,7 @@ func (x *PoolStart) String() string {
 func (*PoolStart) ProtoMessage() {}
 
 func (x *PoolStart) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[38]
+	mi := &file_api_v1_operations_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3006,7 +3058,7 @@ func (x *PoolStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStart.ProtoReflect.Descriptor instead.
 func (*PoolStart) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{38}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PoolStart) GetRate() float64 {
@@ -3039,7 +3091,7 @@ type WebhookName struct {
 
 func (x *WebhookName) Reset() {
 	*x = WebhookName{}
-	mi := &file_api_v1_operations_proto_msgTypes[39]
+	mi := &file_api_v1_operations_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3051,7 +3103,7 @@ func (x *WebhookName) String() string {
 func (*WebhookName) ProtoMessage() {}
 
 func (x *WebhookName) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[39]
+	mi := &file_api_v1_operations_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3064,7 +3116,7 @@ func (x *WebhookName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookName.ProtoReflect.Descriptor instead.
 func (*WebhookName) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{39}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WebhookName) GetName() string {
@@ -3091,7 +3143,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_api_v1_operations_proto_msgTypes[40]
+	mi := &file_api_v1_operations_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3155,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[40]
+	mi := &file_api_v1_operations_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3168,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{40}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Webhook) GetName() string {
@@ -3191,7 +3243,7 @@ type WebhookList struct {
 
 func (x *WebhookList) Reset() {
 	*x = WebhookList{}
-	mi := &file_api_v1_operations_proto_msgTypes[41]
+	mi := &file_api_v1_operations_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3255,7 @@ func (x *WebhookList) String() string {
 func (*WebhookList) ProtoMessage() {}
 
 func (x *WebhookList) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[41]
+	mi := &file_api_v1_operations_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3268,7 @@ func (x *WebhookList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookList.ProtoReflect.Descriptor instead.
 func (*WebhookList) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{41}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WebhookList) GetWebhooks() []*Webhook {
@@ -3237,7 +3289,7 @@ type DeadDeliveries struct {
 
 func (x *DeadDeliveries) Reset() {
 	*x = DeadDeliveries{}
-	mi := &file_api_v1_operations_proto_msgTypes[42]
+	mi := &file_api_v1_operations_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3249,7 +3301,7 @@ func (x *DeadDeliveries) String() string {
 func (*DeadDeliveries) ProtoMessage() {}
 
 func (x *DeadDeliveries) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[42]
+	mi := &file_api_v1_operations_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3262,7 +3314,7 @@ func (x *DeadDeliveries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadDeliveries.ProtoReflect.Descriptor instead.
 func (*DeadDeliveries) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{42}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DeadDeliveries) GetName() string {
@@ -3296,7 +3348,7 @@ type DeliveryName struct {
 
 func (x *DeliveryName) Reset() {
 	*x = DeliveryName{}
-	mi := &file_api_v1_operations_proto_msgTypes[43]
+	mi := &file_api_v1_operations_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3308,7 +3360,7 @@ func (x *DeliveryName) String() string {
 func (*DeliveryName) ProtoMessage() {}
 
 func (x *DeliveryName) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[43]
+	mi := &file_api_v1_operations_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3321,7 +3373,7 @@ func (x *DeliveryName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryName.ProtoReflect.Descriptor instead.
 func (*DeliveryName) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{43}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeliveryName) GetName() string {
@@ -3356,7 +3408,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_api_v1_operations_proto_msgTypes[44]
+	mi := &file_api_v1_operations_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3368,7 +3420,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[44]
+	mi := &file_api_v1_operations_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3381,7 +3433,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{44}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Delivery) GetSeq() int64 {
@@ -3464,7 +3516,7 @@ type DeliveryList struct {
 
 func (x *DeliveryList) Reset() {
 	*x = DeliveryList{}
-	mi := &file_api_v1_operations_proto_msgTypes[45]
+	mi := &file_api_v1_operations_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3476,7 +3528,7 @@ func (x *DeliveryList) String() string {
 func (*DeliveryList) ProtoMessage() {}
 
 func (x *DeliveryList) ProtoReflect() protoreflect.Message {
-	mi := &file_api_v1_operations_proto_msgTypes[45]
+	mi := &file_api_v1_operations_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3489,7 +3541,7 @@ func (x *DeliveryList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryList.ProtoReflect.Descriptor instead.
 func (*DeliveryList) Descriptor() ([]byte, []int) {
-	return file_api_v1_operations_proto_rawDescGZIP(), []int{45}
+	return file_api_v1_operations_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DeliveryList) GetDeliveries() []*Delivery {
@@ -3687,7 +3739,7 @@ const file_api_v1_operations_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x19\n" +
 	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12-\n" +
 	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04waitB\b\n" +
-	"\x06_limit\"\xdd\x05\n" +
+	"\x06_limit\"\x9b\x06\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12*\n" +
@@ -3706,13 +3758,14 @@ const file_api_v1_operations_proto_rawDesc = "" +
 	"\treplay_of\x18\r \x01(\tH\x06R\breplayOf\x88\x01\x01\x12)\n" +
 	"\n" +
 	"attributes\x18\x0e \x01(\fB\x04\xc8\xf3\x18\x01H\aR\n" +
-	"attributes\x88\x01\x01\x12\x19\n" +
-	"\x05stock\x18\x0f \x01(\x03H\bR\x05stock\x88\x01\x01\x12\x1b\n" +
-	"\x06topups\x18\x10 \x01(\x03H\tR\x06topups\x88\x01\x01\x12\x17\n" +
-	"\x04free\x18\x11 \x01(\x03H\n" +
-	"R\x04free\x88\x01\x01\x12\x17\n" +
-	"\x04held\x18\x12 \x01(\x03H\vR\x04held\x88\x01\x01\x12\x17\n" +
-	"\x04sold\x18\x13 \x01(\x03H\fR\x04sold\x88\x01\x01B\b\n" +
+	"attributes\x88\x01\x01\x122\n" +
+	"\x05trace\x18\x14 \x01(\v2\x17.sluice.v1.TraceContextH\bR\x05trace\x88\x01\x01\x12\x19\n" +
+	"\x05stock\x18\x0f \x01(\x03H\tR\x05stock\x88\x01\x01\x12\x1b\n" +
+	"\x06topups\x18\x10 \x01(\x03H\n" +
+	"R\x06topups\x88\x01\x01\x12\x17\n" +
+	"\x04free\x18\x11 \x01(\x03H\vR\x04free\x88\x01\x01\x12\x17\n" +
+	"\x04held\x18\x12 \x01(\x03H\fR\x04held\x88\x01\x01\x12\x17\n" +
+	"\x04sold\x18\x13 \x01(\x03H\rR\x04sold\x88\x01\x01B\b\n" +
 	"\x06_orderB\a\n" +
 	"\x05_userB\b\n" +
 	"\x06_unitsB\t\n" +
@@ -3722,11 +3775,14 @@ const file_api_v1_operations_proto_rawDesc = "" +
 	"\n" +
 	"_replay_ofB\r\n" +
 	"\v_attributesB\b\n" +
+	"\x06_traceB\b\n" +
 	"\x06_stockB\t\n" +
 	"\a_topupsB\a\n" +
 	"\x05_freeB\a\n" +
 	"\x05_heldB\a\n" +
-	"\x05_sold\"k\n" +
+	"\x05_sold\"0\n" +
+	"\fTraceContext\x12 \n" +
+	"\vtraceparent\x18\x01 \x01(\tR\vtraceparent\"k\n" +
 	"\tEventList\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x10.sluice.v1.EventB\x04\xd0\xf3\x18\x01R\x06events\x12\x16\n" +
 	"\x06oldest\x18\x02 \x01(\x03R\x06oldest\x12\x16\n" +
@@ -3958,7 +4014,7 @@ func file_api_v1_operations_proto_rawDescGZIP() []byte {
 	return file_api_v1_operations_proto_rawDescData
 }
 
-var file_api_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_api_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_api_v1_operations_proto_goTypes = []any{
 	(*Nothing)(nil),               // 0: sluice.v1.Nothing
 	(*Page)(nil),                  // 1: sluice.v1.Page
@@ -3981,172 +4037,174 @@ var file_api_v1_operations_proto_goTypes = []any{
 	(*SaleLedger)(nil),            // 18: sluice.v1.SaleLedger
 	(*EventQuery)(nil),            // 19: sluice.v1.EventQuery
 	(*Event)(nil),                 // 20: sluice.v1.Event
-	(*EventList)(nil),             // 21: sluice.v1.EventList
-	(*Backlog)(nil),               // 22: sluice.v1.Backlog
-	(*RefundName)(nil),            // 23: sluice.v1.RefundName
-	(*Refund)(nil),                // 24: sluice.v1.Refund
-	(*RefundList)(nil),            // 25: sluice.v1.RefundList
-	(*DeadLetterName)(nil),        // 26: sluice.v1.DeadLetterName
-	(*DeadLetter)(nil),            // 27: sluice.v1.DeadLetter
-	(*DeadLetterList)(nil),        // 28: sluice.v1.DeadLetterList
-	(*MergePatch)(nil),            // 29: sluice.v1.MergePatch
-	(*Limits)(nil),                // 30: sluice.v1.Limits
-	(*BlockEntry)(nil),            // 31: sluice.v1.BlockEntry
-	(*NewBlock)(nil),              // 32: sluice.v1.NewBlock
-	(*Blocked)(nil),               // 33: sluice.v1.Blocked
-	(*BlockChange)(nil),           // 34: sluice.v1.BlockChange
-	(*Pools)(nil),                 // 35: sluice.v1.Pools
-	(*PoolSet)(nil),               // 36: sluice.v1.PoolSet
-	(*Pool)(nil),                  // 37: sluice.v1.Pool
-	(*PoolStart)(nil),             // 38: sluice.v1.PoolStart
-	(*WebhookName)(nil),           // 39: sluice.v1.WebhookName
-	(*Webhook)(nil),               // 40: sluice.v1.Webhook
-	(*WebhookList)(nil),           // 41: sluice.v1.WebhookList
-	(*DeadDeliveries)(nil),        // 42: sluice.v1.DeadDeliveries
-	(*DeliveryName)(nil),          // 43: sluice.v1.DeliveryName
-	(*Delivery)(nil),              // 44: sluice.v1.Delivery
-	(*DeliveryList)(nil),          // 45: sluice.v1.DeliveryList
-	nil,                           // 46: sluice.v1.SaleLedger.OrdersEntry
-	nil,                           // 47: sluice.v1.Limits.BoundsEntry
-	nil,                           // 48: sluice.v1.Pools.PoolsEntry
-	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
+	(*TraceContext)(nil),          // 21: sluice.v1.TraceContext
+	(*EventList)(nil),             // 22: sluice.v1.EventList
+	(*Backlog)(nil),               // 23: sluice.v1.Backlog
+	(*RefundName)(nil),            // 24: sluice.v1.RefundName
+	(*Refund)(nil),                // 25: sluice.v1.Refund
+	(*RefundList)(nil),            // 26: sluice.v1.RefundList
+	(*DeadLetterName)(nil),        // 27: sluice.v1.DeadLetterName
+	(*DeadLetter)(nil),            // 28: sluice.v1.DeadLetter
+	(*DeadLetterList)(nil),        // 29: sluice.v1.DeadLetterList
+	(*MergePatch)(nil),            // 30: sluice.v1.MergePatch
+	(*Limits)(nil),                // 31: sluice.v1.Limits
+	(*BlockEntry)(nil),            // 32: sluice.v1.BlockEntry
+	(*NewBlock)(nil),              // 33: sluice.v1.NewBlock
+	(*Blocked)(nil),               // 34: sluice.v1.Blocked
+	(*BlockChange)(nil),           // 35: sluice.v1.BlockChange
+	(*Pools)(nil),                 // 36: sluice.v1.Pools
+	(*PoolSet)(nil),               // 37: sluice.v1.PoolSet
+	(*Pool)(nil),                  // 38: sluice.v1.Pool
+	(*PoolStart)(nil),             // 39: sluice.v1.PoolStart
+	(*WebhookName)(nil),           // 40: sluice.v1.WebhookName
+	(*Webhook)(nil),               // 41: sluice.v1.Webhook
+	(*WebhookList)(nil),           // 42: sluice.v1.WebhookList
+	(*DeadDeliveries)(nil),        // 43: sluice.v1.DeadDeliveries
+	(*DeliveryName)(nil),          // 44: sluice.v1.DeliveryName
+	(*Delivery)(nil),              // 45: sluice.v1.Delivery
+	(*DeliveryList)(nil),          // 46: sluice.v1.DeliveryList
+	nil,                           // 47: sluice.v1.SaleLedger.OrdersEntry
+	nil,                           // 48: sluice.v1.Limits.BoundsEntry
+	nil,                           // 49: sluice.v1.Pools.PoolsEntry
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
 }
 var file_api_v1_operations_proto_depIdxs = []int32{
-	49, // 0: sluice.v1.NewSale.starts_at:type_name -> google.protobuf.Timestamp
-	49, // 1: sluice.v1.NewSale.ends_at:type_name -> google.protobuf.Timestamp
-	50, // 2: sluice.v1.NewSale.payment_window:type_name -> google.protobuf.Duration
-	50, // 3: sluice.v1.NewSale.payment_grace:type_name -> google.protobuf.Duration
-	50, // 4: sluice.v1.NewSale.max_age:type_name -> google.protobuf.Duration
-	49, // 5: sluice.v1.SalePatch.starts_at:type_name -> google.protobuf.Timestamp
-	49, // 6: sluice.v1.SalePatch.ends_at:type_name -> google.protobuf.Timestamp
-	50, // 7: sluice.v1.SalePatch.payment_window:type_name -> google.protobuf.Duration
-	50, // 8: sluice.v1.SalePatch.payment_grace:type_name -> google.protobuf.Duration
-	50, // 9: sluice.v1.SalePatch.max_age:type_name -> google.protobuf.Duration
-	50, // 10: sluice.v1.Extension.for:type_name -> google.protobuf.Duration
-	49, // 11: sluice.v1.Extended.until:type_name -> google.protobuf.Timestamp
-	49, // 12: sluice.v1.Sale.starts_at:type_name -> google.protobuf.Timestamp
-	49, // 13: sluice.v1.Sale.ends_at:type_name -> google.protobuf.Timestamp
-	50, // 14: sluice.v1.Sale.payment_window:type_name -> google.protobuf.Duration
-	50, // 15: sluice.v1.Sale.payment_grace:type_name -> google.protobuf.Duration
-	50, // 16: sluice.v1.Sale.max_age:type_name -> google.protobuf.Duration
-	49, // 17: sluice.v1.Sale.next_release:type_name -> google.protobuf.Timestamp
-	49, // 18: sluice.v1.SaleList.now:type_name -> google.protobuf.Timestamp
+	50, // 0: sluice.v1.NewSale.starts_at:type_name -> google.protobuf.Timestamp
+	50, // 1: sluice.v1.NewSale.ends_at:type_name -> google.protobuf.Timestamp
+	51, // 2: sluice.v1.NewSale.payment_window:type_name -> google.protobuf.Duration
+	51, // 3: sluice.v1.NewSale.payment_grace:type_name -> google.protobuf.Duration
+	51, // 4: sluice.v1.NewSale.max_age:type_name -> google.protobuf.Duration
+	50, // 5: sluice.v1.SalePatch.starts_at:type_name -> google.protobuf.Timestamp
+	50, // 6: sluice.v1.SalePatch.ends_at:type_name -> google.protobuf.Timestamp
+	51, // 7: sluice.v1.SalePatch.payment_window:type_name -> google.protobuf.Duration
+	51, // 8: sluice.v1.SalePatch.payment_grace:type_name -> google.protobuf.Duration
+	51, // 9: sluice.v1.SalePatch.max_age:type_name -> google.protobuf.Duration
+	51, // 10: sluice.v1.Extension.for:type_name -> google.protobuf.Duration
+	50, // 11: sluice.v1.Extended.until:type_name -> google.protobuf.Timestamp
+	50, // 12: sluice.v1.Sale.starts_at:type_name -> google.protobuf.Timestamp
+	50, // 13: sluice.v1.Sale.ends_at:type_name -> google.protobuf.Timestamp
+	51, // 14: sluice.v1.Sale.payment_window:type_name -> google.protobuf.Duration
+	51, // 15: sluice.v1.Sale.payment_grace:type_name -> google.protobuf.Duration
+	51, // 16: sluice.v1.Sale.max_age:type_name -> google.protobuf.Duration
+	50, // 17: sluice.v1.Sale.next_release:type_name -> google.protobuf.Timestamp
+	50, // 18: sluice.v1.SaleList.now:type_name -> google.protobuf.Timestamp
 	8,  // 19: sluice.v1.SaleList.sales:type_name -> sluice.v1.Sale
-	49, // 20: sluice.v1.Status.pay_by:type_name -> google.protobuf.Timestamp
-	49, // 21: sluice.v1.Status.settled_at:type_name -> google.protobuf.Timestamp
-	49, // 22: sluice.v1.Order.pay_by:type_name -> google.protobuf.Timestamp
-	49, // 23: sluice.v1.Order.settled_at:type_name -> google.protobuf.Timestamp
-	49, // 24: sluice.v1.Order.release_at:type_name -> google.protobuf.Timestamp
-	49, // 25: sluice.v1.Order.accepted_at:type_name -> google.protobuf.Timestamp
+	50, // 20: sluice.v1.Status.pay_by:type_name -> google.protobuf.Timestamp
+	50, // 21: sluice.v1.Status.settled_at:type_name -> google.protobuf.Timestamp
+	50, // 22: sluice.v1.Order.pay_by:type_name -> google.protobuf.Timestamp
+	50, // 23: sluice.v1.Order.settled_at:type_name -> google.protobuf.Timestamp
+	50, // 24: sluice.v1.Order.release_at:type_name -> google.protobuf.Timestamp
+	50, // 25: sluice.v1.Order.accepted_at:type_name -> google.protobuf.Timestamp
 	14, // 26: sluice.v1.OrderList.orders:type_name -> sluice.v1.Order
 	14, // 27: sluice.v1.Trace.order:type_name -> sluice.v1.Order
 	20, // 28: sluice.v1.Trace.events:type_name -> sluice.v1.Event
 	18, // 29: sluice.v1.Ledger.sales:type_name -> sluice.v1.SaleLedger
-	46, // 30: sluice.v1.SaleLedger.orders:type_name -> sluice.v1.SaleLedger.OrdersEntry
-	50, // 31: sluice.v1.EventQuery.wait:type_name -> google.protobuf.Duration
-	49, // 32: sluice.v1.Event.at:type_name -> google.protobuf.Timestamp
-	49, // 33: sluice.v1.Event.pay_by:type_name -> google.protobuf.Timestamp
-	20, // 34: sluice.v1.EventList.events:type_name -> sluice.v1.Event
-	49, // 35: sluice.v1.Refund.at:type_name -> google.protobuf.Timestamp
-	49, // 36: sluice.v1.Refund.given_at:type_name -> google.protobuf.Timestamp
-	24, // 37: sluice.v1.RefundList.refunds:type_name -> sluice.v1.Refund
-	49, // 38: sluice.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
-	27, // 39: sluice.v1.DeadLetterList.deadletters:type_name -> sluice.v1.DeadLetter
-	47, // 40: sluice.v1.Limits.bounds:type_name -> sluice.v1.Limits.BoundsEntry
-	50, // 41: sluice.v1.Limits.max_wait:type_name -> google.protobuf.Duration
-	31, // 42: sluice.v1.Limits.blocks:type_name -> sluice.v1.BlockEntry
-	49, // 43: sluice.v1.BlockEntry.until:type_name -> google.protobuf.Timestamp
-	50, // 44: sluice.v1.NewBlock.for:type_name -> google.protobuf.Duration
-	31, // 45: sluice.v1.BlockChange.block:type_name -> sluice.v1.BlockEntry
-	48, // 46: sluice.v1.Pools.pools:type_name -> sluice.v1.Pools.PoolsEntry
-	37, // 47: sluice.v1.Pools.worker:type_name -> sluice.v1.Pool
-	50, // 48: sluice.v1.Pool.flush:type_name -> google.protobuf.Duration
-	38, // 49: sluice.v1.Pool.started:type_name -> sluice.v1.PoolStart
-	36, // 50: sluice.v1.Pool.set:type_name -> sluice.v1.PoolSet
-	50, // 51: sluice.v1.Pool.commit_latency:type_name -> google.protobuf.Duration
-	50, // 52: sluice.v1.Pool.commit_baseline:type_name -> google.protobuf.Duration
-	49, // 53: sluice.v1.Webhook.seen_at:type_name -> google.protobuf.Timestamp
-	49, // 54: sluice.v1.Webhook.failing_since:type_name -> google.protobuf.Timestamp
-	40, // 55: sluice.v1.WebhookList.webhooks:type_name -> sluice.v1.Webhook
-	49, // 56: sluice.v1.Delivery.at:type_name -> google.protobuf.Timestamp
-	49, // 57: sluice.v1.Delivery.first_at:type_name -> google.protobuf.Timestamp
-	49, // 58: sluice.v1.Delivery.next_at:type_name -> google.protobuf.Timestamp
-	44, // 59: sluice.v1.DeliveryList.deliveries:type_name -> sluice.v1.Delivery
-	36, // 60: sluice.v1.Pools.PoolsEntry.value:type_name -> sluice.v1.PoolSet
-	3,  // 61: sluice.v1.Operations.CreateSale:input_type -> sluice.v1.NewSale
-	1,  // 62: sluice.v1.Operations.ListSales:input_type -> sluice.v1.Page
-	2,  // 63: sluice.v1.Operations.GetSale:input_type -> sluice.v1.SaleName
-	4,  // 64: sluice.v1.Operations.ChangeSale:input_type -> sluice.v1.SalePatch
-	5,  // 65: sluice.v1.Operations.TopUpSale:input_type -> sluice.v1.TopUp
-	2,  // 66: sluice.v1.Operations.PauseSale:input_type -> sluice.v1.SaleName
-	2,  // 67: sluice.v1.Operations.ResumeSale:input_type -> sluice.v1.SaleName
-	2,  // 68: sluice.v1.Operations.EndSale:input_type -> sluice.v1.SaleName
-	6,  // 69: sluice.v1.Operations.ExtendHolds:input_type -> sluice.v1.Extension
-	13, // 70: sluice.v1.Operations.ListOrders:input_type -> sluice.v1.OrderQuery
-	10, // 71: sluice.v1.Operations.GetOrder:input_type -> sluice.v1.OrderName
-	10, // 72: sluice.v1.Operations.TraceOrder:input_type -> sluice.v1.OrderName
-	11, // 73: sluice.v1.Operations.PayOrder:input_type -> sluice.v1.Payment
-	10, // 74: sluice.v1.Operations.CancelOrder:input_type -> sluice.v1.OrderName
-	0,  // 75: sluice.v1.Operations.Audit:input_type -> sluice.v1.Nothing
-	19, // 76: sluice.v1.Operations.ListEvents:input_type -> sluice.v1.EventQuery
-	22, // 77: sluice.v1.Operations.ListRefunds:input_type -> sluice.v1.Backlog
-	23, // 78: sluice.v1.Operations.GiveRefund:input_type -> sluice.v1.RefundName
-	22, // 79: sluice.v1.Operations.ListDeadLetters:input_type -> sluice.v1.Backlog
-	26, // 80: sluice.v1.Operations.GetDeadLetter:input_type -> sluice.v1.DeadLetterName
-	26, // 81: sluice.v1.Operations.ReplayDeadLetter:input_type -> sluice.v1.DeadLetterName
-	26, // 82: sluice.v1.Operations.DropDeadLetter:input_type -> sluice.v1.DeadLetterName
-	0,  // 83: sluice.v1.Operations.GetLimits:input_type -> sluice.v1.Nothing
-	29, // 84: sluice.v1.Operations.ChangeLimits:input_type -> sluice.v1.MergePatch
-	32, // 85: sluice.v1.Operations.Block:input_type -> sluice.v1.NewBlock
-	33, // 86: sluice.v1.Operations.Unblock:input_type -> sluice.v1.Blocked
-	0,  // 87: sluice.v1.Operations.GetPools:input_type -> sluice.v1.Nothing
-	29, // 88: sluice.v1.Operations.ChangePools:input_type -> sluice.v1.MergePatch
-	0,  // 89: sluice.v1.Operations.ListWebhooks:input_type -> sluice.v1.Nothing
-	39, // 90: sluice.v1.Operations.ResumeWebhook:input_type -> sluice.v1.WebhookName
-	42, // 91: sluice.v1.Operations.ListDeadDeliveries:input_type -> sluice.v1.DeadDeliveries
-	43, // 92: sluice.v1.Operations.GetDeadDelivery:input_type -> sluice.v1.DeliveryName
-	43, // 93: sluice.v1.Operations.ReplayDeadDelivery:input_type -> sluice.v1.DeliveryName
-	43, // 94: sluice.v1.Operations.DropDeadDelivery:input_type -> sluice.v1.DeliveryName
-	8,  // 95: sluice.v1.Operations.CreateSale:output_type -> sluice.v1.Sale
-	9,  // 96: sluice.v1.Operations.ListSales:output_type -> sluice.v1.SaleList
-	8,  // 97: sluice.v1.Operations.GetSale:output_type -> sluice.v1.Sale
-	8,  // 98: sluice.v1.Operations.ChangeSale:output_type -> sluice.v1.Sale
-	8,  // 99: sluice.v1.Operations.TopUpSale:output_type -> sluice.v1.Sale
-	8,  // 100: sluice.v1.Operations.PauseSale:output_type -> sluice.v1.Sale
-	8,  // 101: sluice.v1.Operations.ResumeSale:output_type -> sluice.v1.Sale
-	8,  // 102: sluice.v1.Operations.EndSale:output_type -> sluice.v1.Sale
-	7,  // 103: sluice.v1.Operations.ExtendHolds:output_type -> sluice.v1.Extended
-	15, // 104: sluice.v1.Operations.ListOrders:output_type -> sluice.v1.OrderList
-	12, // 105: sluice.v1.Operations.GetOrder:output_type -> sluice.v1.Status
-	16, // 106: sluice.v1.Operations.TraceOrder:output_type -> sluice.v1.Trace
-	12, // 107: sluice.v1.Operations.PayOrder:output_type -> sluice.v1.Status
-	12, // 108: sluice.v1.Operations.CancelOrder:output_type -> sluice.v1.Status
-	17, // 109: sluice.v1.Operations.Audit:output_type -> sluice.v1.Ledger
-	21, // 110: sluice.v1.Operations.ListEvents:output_type -> sluice.v1.EventList
-	25, // 111: sluice.v1.Operations.ListRefunds:output_type -> sluice.v1.RefundList
-	24, // 112: sluice.v1.Operations.GiveRefund:output_type -> sluice.v1.Refund
-	28, // 113: sluice.v1.Operations.ListDeadLetters:output_type -> sluice.v1.DeadLetterList
-	27, // 114: sluice.v1.Operations.GetDeadLetter:output_type -> sluice.v1.DeadLetter
-	12, // 115: sluice.v1.Operations.ReplayDeadLetter:output_type -> sluice.v1.Status
-	0,  // 116: sluice.v1.Operations.DropDeadLetter:output_type -> sluice.v1.Nothing
-	30, // 117: sluice.v1.Operations.GetLimits:output_type -> sluice.v1.Limits
-	30, // 118: sluice.v1.Operations.ChangeLimits:output_type -> sluice.v1.Limits
-	34, // 119: sluice.v1.Operations.Block:output_type -> sluice.v1.BlockChange
-	34, // 120: sluice.v1.Operations.Unblock:output_type -> sluice.v1.BlockChange
-	35, // 121: sluice.v1.Operations.GetPools:output_type -> sluice.v1.Pools
-	35, // 122: sluice.v1.Operations.ChangePools:output_type -> sluice.v1.Pools
-	41, // 123: sluice.v1.Operations.ListWebhooks:output_type -> sluice.v1.WebhookList
-	40, // 124: sluice.v1.Operations.ResumeWebhook:output_type -> sluice.v1.Webhook
-	45, // 125: sluice.v1.Operations.ListDeadDeliveries:output_type -> sluice.v1.DeliveryList
-	44, // 126: sluice.v1.Operations.GetDeadDelivery:output_type -> sluice.v1.Delivery
-	44, // 127: sluice.v1.Operations.ReplayDeadDelivery:output_type -> sluice.v1.Delivery
-	44, // 128: sluice.v1.Operations.DropDeadDelivery:output_type -> sluice.v1.Delivery
-	95, // [95:129] is the sub-list for method output_type
-	61, // [61:95] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	47, // 30: sluice.v1.SaleLedger.orders:type_name -> sluice.v1.SaleLedger.OrdersEntry
+	51, // 31: sluice.v1.EventQuery.wait:type_name -> google.protobuf.Duration
+	50, // 32: sluice.v1.Event.at:type_name -> google.protobuf.Timestamp
+	50, // 33: sluice.v1.Event.pay_by:type_name -> google.protobuf.Timestamp
+	21, // 34: sluice.v1.Event.trace:type_name -> sluice.v1.TraceContext
+	20, // 35: sluice.v1.EventList.events:type_name -> sluice.v1.Event
+	50, // 36: sluice.v1.Refund.at:type_name -> google.protobuf.Timestamp
+	50, // 37: sluice.v1.Refund.given_at:type_name -> google.protobuf.Timestamp
+	25, // 38: sluice.v1.RefundList.refunds:type_name -> sluice.v1.Refund
+	50, // 39: sluice.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	28, // 40: sluice.v1.DeadLetterList.deadletters:type_name -> sluice.v1.DeadLetter
+	48, // 41: sluice.v1.Limits.bounds:type_name -> sluice.v1.Limits.BoundsEntry
+	51, // 42: sluice.v1.Limits.max_wait:type_name -> google.protobuf.Duration
+	32, // 43: sluice.v1.Limits.blocks:type_name -> sluice.v1.BlockEntry
+	50, // 44: sluice.v1.BlockEntry.until:type_name -> google.protobuf.Timestamp
+	51, // 45: sluice.v1.NewBlock.for:type_name -> google.protobuf.Duration
+	32, // 46: sluice.v1.BlockChange.block:type_name -> sluice.v1.BlockEntry
+	49, // 47: sluice.v1.Pools.pools:type_name -> sluice.v1.Pools.PoolsEntry
+	38, // 48: sluice.v1.Pools.worker:type_name -> sluice.v1.Pool
+	51, // 49: sluice.v1.Pool.flush:type_name -> google.protobuf.Duration
+	39, // 50: sluice.v1.Pool.started:type_name -> sluice.v1.PoolStart
+	37, // 51: sluice.v1.Pool.set:type_name -> sluice.v1.PoolSet
+	51, // 52: sluice.v1.Pool.commit_latency:type_name -> google.protobuf.Duration
+	51, // 53: sluice.v1.Pool.commit_baseline:type_name -> google.protobuf.Duration
+	50, // 54: sluice.v1.Webhook.seen_at:type_name -> google.protobuf.Timestamp
+	50, // 55: sluice.v1.Webhook.failing_since:type_name -> google.protobuf.Timestamp
+	41, // 56: sluice.v1.WebhookList.webhooks:type_name -> sluice.v1.Webhook
+	50, // 57: sluice.v1.Delivery.at:type_name -> google.protobuf.Timestamp
+	50, // 58: sluice.v1.Delivery.first_at:type_name -> google.protobuf.Timestamp
+	50, // 59: sluice.v1.Delivery.next_at:type_name -> google.protobuf.Timestamp
+	45, // 60: sluice.v1.DeliveryList.deliveries:type_name -> sluice.v1.Delivery
+	37, // 61: sluice.v1.Pools.PoolsEntry.value:type_name -> sluice.v1.PoolSet
+	3,  // 62: sluice.v1.Operations.CreateSale:input_type -> sluice.v1.NewSale
+	1,  // 63: sluice.v1.Operations.ListSales:input_type -> sluice.v1.Page
+	2,  // 64: sluice.v1.Operations.GetSale:input_type -> sluice.v1.SaleName
+	4,  // 65: sluice.v1.Operations.ChangeSale:input_type -> sluice.v1.SalePatch
+	5,  // 66: sluice.v1.Operations.TopUpSale:input_type -> sluice.v1.TopUp
+	2,  // 67: sluice.v1.Operations.PauseSale:input_type -> sluice.v1.SaleName
+	2,  // 68: sluice.v1.Operations.ResumeSale:input_type -> sluice.v1.SaleName
+	2,  // 69: sluice.v1.Operations.EndSale:input_type -> sluice.v1.SaleName
+	6,  // 70: sluice.v1.Operations.ExtendHolds:input_type -> sluice.v1.Extension
+	13, // 71: sluice.v1.Operations.ListOrders:input_type -> sluice.v1.OrderQuery
+	10, // 72: sluice.v1.Operations.GetOrder:input_type -> sluice.v1.OrderName
+	10, // 73: sluice.v1.Operations.TraceOrder:input_type -> sluice.v1.OrderName
+	11, // 74: sluice.v1.Operations.PayOrder:input_type -> sluice.v1.Payment
+	10, // 75: sluice.v1.Operations.CancelOrder:input_type -> sluice.v1.OrderName
+	0,  // 76: sluice.v1.Operations.Audit:input_type -> sluice.v1.Nothing
+	19, // 77: sluice.v1.Operations.ListEvents:input_type -> sluice.v1.EventQuery
+	23, // 78: sluice.v1.Operations.ListRefunds:input_type -> sluice.v1.Backlog
+	24, // 79: sluice.v1.Operations.GiveRefund:input_type -> sluice.v1.RefundName
+	23, // 80: sluice.v1.Operations.ListDeadLetters:input_type -> sluice.v1.Backlog
+	27, // 81: sluice.v1.Operations.GetDeadLetter:input_type -> sluice.v1.DeadLetterName
+	27, // 82: sluice.v1.Operations.ReplayDeadLetter:input_type -> sluice.v1.DeadLetterName
+	27, // 83: sluice.v1.Operations.DropDeadLetter:input_type -> sluice.v1.DeadLetterName
+	0,  // 84: sluice.v1.Operations.GetLimits:input_type -> sluice.v1.Nothing
+	30, // 85: sluice.v1.Operations.ChangeLimits:input_type -> sluice.v1.MergePatch
+	33, // 86: sluice.v1.Operations.Block:input_type -> sluice.v1.NewBlock
+	34, // 87: sluice.v1.Operations.Unblock:input_type -> sluice.v1.Blocked
+	0,  // 88: sluice.v1.Operations.GetPools:input_type -> sluice.v1.Nothing
+	30, // 89: sluice.v1.Operations.ChangePools:input_type -> sluice.v1.MergePatch
+	0,  // 90: sluice.v1.Operations.ListWebhooks:input_type -> sluice.v1.Nothing
+	40, // 91: sluice.v1.Operations.ResumeWebhook:input_type -> sluice.v1.WebhookName
+	43, // 92: sluice.v1.Operations.ListDeadDeliveries:input_type -> sluice.v1.DeadDeliveries
+	44, // 93: sluice.v1.Operations.GetDeadDelivery:input_type -> sluice.v1.DeliveryName
+	44, // 94: sluice.v1.Operations.ReplayDeadDelivery:input_type -> sluice.v1.DeliveryName
+	44, // 95: sluice.v1.Operations.DropDeadDelivery:input_type -> sluice.v1.DeliveryName
+	8,  // 96: sluice.v1.Operations.CreateSale:output_type -> sluice.v1.Sale
+	9,  // 97: sluice.v1.Operations.ListSales:output_type -> sluice.v1.SaleList
+	8,  // 98: sluice.v1.Operations.GetSale:output_type -> sluice.v1.Sale
+	8,  // 99: sluice.v1.Operations.ChangeSale:output_type -> sluice.v1.Sale
+	8,  // 100: sluice.v1.Operations.TopUpSale:output_type -> sluice.v1.Sale
+	8,  // 101: sluice.v1.Operations.PauseSale:output_type -> sluice.v1.Sale
+	8,  // 102: sluice.v1.Operations.ResumeSale:output_type -> sluice.v1.Sale
+	8,  // 103: sluice.v1.Operations.EndSale:output_type -> sluice.v1.Sale
+	7,  // 104: sluice.v1.Operations.ExtendHolds:output_type -> sluice.v1.Extended
+	15, // 105: sluice.v1.Operations.ListOrders:output_type -> sluice.v1.OrderList
+	12, // 106: sluice.v1.Operations.GetOrder:output_type -> sluice.v1.Status
+	16, // 107: sluice.v1.Operations.TraceOrder:output_type -> sluice.v1.Trace
+	12, // 108: sluice.v1.Operations.PayOrder:output_type -> sluice.v1.Status
+	12, // 109: sluice.v1.Operations.CancelOrder:output_type -> sluice.v1.Status
+	17, // 110: sluice.v1.Operations.Audit:output_type -> sluice.v1.Ledger
+	22, // 111: sluice.v1.Operations.ListEvents:output_type -> sluice.v1.EventList
+	26, // 112: sluice.v1.Operations.ListRefunds:output_type -> sluice.v1.RefundList
+	25, // 113: sluice.v1.Operations.GiveRefund:output_type -> sluice.v1.Refund
+	29, // 114: sluice.v1.Operations.ListDeadLetters:output_type -> sluice.v1.DeadLetterList
+	28, // 115: sluice.v1.Operations.GetDeadLetter:output_type -> sluice.v1.DeadLetter
+	12, // 116: sluice.v1.Operations.ReplayDeadLetter:output_type -> sluice.v1.Status
+	0,  // 117: sluice.v1.Operations.DropDeadLetter:output_type -> sluice.v1.Nothing
+	31, // 118: sluice.v1.Operations.GetLimits:output_type -> sluice.v1.Limits
+	31, // 119: sluice.v1.Operations.ChangeLimits:output_type -> sluice.v1.Limits
+	35, // 120: sluice.v1.Operations.Block:output_type -> sluice.v1.BlockChange
+	35, // 121: sluice.v1.Operations.Unblock:output_type -> sluice.v1.BlockChange
+	36, // 122: sluice.v1.Operations.GetPools:output_type -> sluice.v1.Pools
+	36, // 123: sluice.v1.Operations.ChangePools:output_type -> sluice.v1.Pools
+	42, // 124: sluice.v1.Operations.ListWebhooks:output_type -> sluice.v1.WebhookList
+	41, // 125: sluice.v1.Operations.ResumeWebhook:output_type -> sluice.v1.Webhook
+	46, // 126: sluice.v1.Operations.ListDeadDeliveries:output_type -> sluice.v1.DeliveryList
+	45, // 127: sluice.v1.Operations.GetDeadDelivery:output_type -> sluice.v1.Delivery
+	45, // 128: sluice.v1.Operations.ReplayDeadDelivery:output_type -> sluice.v1.Delivery
+	45, // 129: sluice.v1.Operations.DropDeadDelivery:output_type -> sluice.v1.Delivery
+	96, // [96:130] is the sub-list for method output_type
+	62, // [62:96] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_api_v1_operations_proto_init() }
@@ -4166,24 +4224,24 @@ func file_api_v1_operations_proto_init() {
 	file_api_v1_operations_proto_msgTypes[15].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[19].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[20].OneofWrappers = []any{}
-	file_api_v1_operations_proto_msgTypes[22].OneofWrappers = []any{}
-	file_api_v1_operations_proto_msgTypes[25].OneofWrappers = []any{}
-	file_api_v1_operations_proto_msgTypes[27].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[23].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[26].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[28].OneofWrappers = []any{}
-	file_api_v1_operations_proto_msgTypes[30].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[29].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[31].OneofWrappers = []any{}
-	file_api_v1_operations_proto_msgTypes[36].OneofWrappers = []any{}
-	file_api_v1_operations_proto_msgTypes[40].OneofWrappers = []any{}
-	file_api_v1_operations_proto_msgTypes[42].OneofWrappers = []any{}
-	file_api_v1_operations_proto_msgTypes[44].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[32].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[37].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[41].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[43].OneofWrappers = []any{}
 	file_api_v1_operations_proto_msgTypes[45].OneofWrappers = []any{}
+	file_api_v1_operations_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_v1_operations_proto_rawDesc), len(file_api_v1_operations_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
