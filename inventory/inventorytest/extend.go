@@ -43,9 +43,11 @@ var extendTests = []test{
 		b.patch("s", sluice.SalePatch{PaymentGrace: new(sluice.Duration(0))})
 		without := b.hold(order("s", "b", "", 1))
 		b.patch("s", sluice.SalePatch{PaymentGrace: new(sluice.Duration(time.Minute))})
-		for _, ahead := range []time.Duration{time.Hour, 2 * time.Hour} {
+		for _, ahead := range []time.Duration{35 * time.Minute, time.Hour} { // in the grace of the one, then after it
 			until := b.later(ahead)
-			b.extend("s", until, 10)
+			if got := b.extend("s", until, 10); len(got) != 2 {
+				b.Errorf("got %+v, want both", got)
+			}
 			b.wantRelease(with.Order, until.Add(10*time.Minute))
 			b.wantRelease(without.Order, until)
 		}
