@@ -217,6 +217,9 @@ func (b *bench) patch(id string, patch sluice.SalePatch) sluice.Sale {
 	if err != nil || len(c.Sales) != 1 || c.Sales[0].ID != id || len(c.Statuses) != 0 || c.Now.IsZero() {
 		b.Fatalf("patch sale %s: got %+v, %v", id, c, err)
 	}
+	stored := b.facts(id)
+	stored.NextRelease = time.Time{} // which only Sales looks for
+	b.wantSale(stored, c.Sales[0])
 	return c.Sales[0]
 }
 
