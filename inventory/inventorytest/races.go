@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice"
+	"sluice/inventory"
 )
 
 var raceTests = []test{
@@ -264,6 +265,7 @@ type holdsRace struct {
 	*bench
 	sales  []string
 	orders []sluice.Order
+	start  time.Time
 	took   time.Duration // to reserve them all
 	left   atomic.Int64  // orders of which nobody has heard yet that they ended
 
@@ -318,10 +320,10 @@ func (r *holdsRace) prepare(holds int, spread time.Duration) {
 		r.sales = append(r.sales, fmt.Sprint("s", i))
 		r.sale(r.sales[i], 3*int64(holds))
 	}
-	start := time.Now()
+	r.start = time.Now()
 	for k := range batches {
 		sale := r.sales[k%sales]
-		rest := time.Since(start) / time.Duration(max(k, 1)) * time.Duration(batches-k)
+		rest := time.Since(r.start) / time.Duration(max(k, 1)) * time.Duration(batches-k)
 		r.patch(sale, sluice.SalePatch{PaymentWindow: new(sluice.Duration(rest + spread*time.Duration(k+1)/batches))})
 		var batch []sluice.Order
 		for i := range holds / batches {
@@ -332,7 +334,7 @@ func (r *holdsRace) prepare(holds int, spread time.Duration) {
 		}
 		r.orders = append(r.orders, batch...)
 	}
-	r.took = time.Since(start)
+	r.took = time.Since(r.start)
 	r.left.Store(int64(holds))
 }
 
@@ -351,13 +353,29 @@ func (r *holdsRace) heard(c sluice.Changes, swept bool) {
 	}
 }
 
-func (r *holdsRace) sweep(limit int) {
-	for r.left.Load() > 0 {
-		c, err := r.store.Expire(r.Context(), limit)
-		if err != nil {
-			r.Error(err)
-			return
+// over reports whether all have ended. It gives up where that takes too long; what did not end is found then.
+func (r *holdsRace) over() bool { return r.left.Load() <= 0 || time.Since(r.start) > 3*time.Minute }
+
+// call makes a call until the store can be reached, as its contract has it: on a busy machine a lock may be waited for in
+// vain. It answers false where something is wrong; refusals are not.
+func (r *holdsRace) call(fn func() (sluice.Changes, error), refusals ...sluice.Refusal) (c sluice.Changes, ok bool) {
+	for !r.over() {
+		var err error
+		if c, err = fn(); err == nil || slices.Contains(refusals, sluice.RefusalOf(err)) {
+			return c, true
 		}
+		if !errors.Is(err, inventory.ErrUnavailable) {
+			r.Error(err)
+			return c, false
+		}
+	}
+	return c, false
+}
+
+func (r *holdsRace) sweep(limit int) {
+	for ok := true; ok; {
+		var c sluice.Changes
+		c, ok = r.call(func() (sluice.Changes, error) { return r.store.Expire(r.Context(), limit) })
 		r.heard(c, true)
 		if len(c.Statuses) == 0 {
 			time.Sleep(time.Millisecond) // as the worker waits between two sweeps
@@ -368,13 +386,11 @@ func (r *holdsRace) sweep(limit int) {
 // pay pays every order twice, by two payments, beginning somewhere of its own.
 func (r *holdsRace) pay(i, of int) {
 	for n := range r.orders {
-		if r.left.Load() == 0 {
-			return
-		}
 		k := (n*7919 + i*len(r.orders)/of) % len(r.orders) // a prime step: all of them, in an order without pattern
-		c, err := r.store.Pay(r.Context(), r.orders[k].ID, fmt.Sprint("ref", i%2))
-		if refusal := sluice.RefusalOf(err); err != nil && refusal != sluice.TooLate && refusal != sluice.AlreadyPaid {
-			r.Error(err)
+		c, ok := r.call(func() (sluice.Changes, error) {
+			return r.store.Pay(r.Context(), r.orders[k].ID, fmt.Sprint("ref", i%2))
+		}, sluice.TooLate, sluice.AlreadyPaid)
+		if !ok {
 			return
 		}
 		r.heard(c, false)
@@ -383,12 +399,10 @@ func (r *holdsRace) pay(i, of int) {
 
 func (r *holdsRace) cancel() {
 	for n := range r.orders {
-		if r.left.Load() == 0 {
-			return
-		}
-		c, err := r.store.Cancel(r.Context(), r.orders[n*4001%len(r.orders)].ID)
-		if err != nil && sluice.RefusalOf(err) != sluice.NotHeld {
-			r.Error(err)
+		c, ok := r.call(func() (sluice.Changes, error) {
+			return r.store.Cancel(r.Context(), r.orders[n*4001%len(r.orders)].ID)
+		}, sluice.NotHeld)
+		if !ok {
 			return
 		}
 		r.heard(c, false)
@@ -398,12 +412,10 @@ func (r *holdsRace) cancel() {
 // extend moves the deadlines of those that fall due next, or have done so already, again and again.
 func (r *holdsRace) extend(ahead time.Duration) {
 	for n := range 60 {
-		if r.left.Load() == 0 {
-			return
-		}
-		c, err := r.store.ExtendHolds(r.Context(), r.sales[n%len(r.sales)], time.Now().Add(ahead), 25)
-		if err != nil {
-			r.Error(err)
+		c, ok := r.call(func() (sluice.Changes, error) {
+			return r.store.ExtendHolds(r.Context(), r.sales[n%len(r.sales)], time.Now().Add(ahead), 25)
+		})
+		if !ok {
 			return
 		}
 		for _, s := range c.Statuses {

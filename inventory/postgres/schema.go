@@ -128,7 +128,7 @@ func exclusively(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error) error 
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	defer tx.Rollback()
+	defer tx.Rollback() // after Commit it has nothing to do
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(schemaLock)); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}

@@ -13,7 +13,7 @@ import (
 func plan(t *testing.T, s *Store, query string, args ...any) string {
 	t.Helper()
 	var steps []string
-	rows, err := s.read.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	rows, err := s.read.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...) //nolint:sqlclosecheck // collect closes them
 	err = collect(rows, err, func() error {
 		var id, parent, unused int
 		var detail string
