@@ -18,19 +18,23 @@ type Books struct {
 	Reports  []Report
 }
 
-// What the services answer, as one who only reads their APIs knows it.
-type (
-	Credit struct {
-		Order  string
-		Points int64
-	}
-	Coupon struct{ Order, Code string }
-	Note   struct {
-		Order, Worker, Text string
-		Version             int64
-	}
-	Report struct{ ID, Outcome string }
-)
+// Credit is what points answers, as far as it is looked at here; so are those that follow.
+type Credit struct {
+	Order  string
+	Points int64
+}
+
+// Coupon is what coupons answers.
+type Coupon struct{ Order, Code string }
+
+// Note is what notifications answers.
+type Note struct {
+	Order, Worker, Text string
+	Version             int64
+}
+
+// Report is what report answers.
+type Report struct{ ID, Outcome string }
 
 // read reads the books of all services.
 func (b *Books) read(ctx context.Context, c *cast) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -20,7 +21,7 @@ import (
 
 // Three subscribers that take 100 ms for each event lengthen neither a POST nor the time until an order is settled: their
 // channels fill up meanwhile. One sluice has them, another one has no subscriber at all; both get the same orders in turn, in
-// one run, and what counts is the median of the rounds' ratios. SLUICE_SLOW_ROUNDS makes it longer: make slow.
+// one run, and what counts are the medians of the rounds. SLUICE_SLOW_ROUNDS makes it longer: make slow.
 func TestSlowSubscribers_LengthenNeitherPOSTNorSettlement(t *testing.T) {
 	if err := build(); err != nil {
 		t.Fatal(err)
@@ -55,10 +56,12 @@ func TestSlowSubscribers_LengthenNeitherPOSTNorSettlement(t *testing.T) {
 	backlog := with.backlog(t)
 	t.Logf("%d rounds of %d orders each, 8 at a time; the slow subscribers have handled %d, %d and %d events, and %d wait for them",
 		rounds, orders, handled[0].Load(), handled[1].Load(), handled[2].Load(), backlog)
-	t.Logf("| median of %d rounds | without | with three slow subscribers | ratio |\n|---|---:|---:|---:|", rounds)
+	t.Logf("told 503 and asked again, which counts as waiting: %d times without, %d with", without.refused.Load(), with.refused.Load())
+	t.Logf("| median of %d rounds | without | with three slow subscribers | ratio | median of the rounds' own ratios |\n|---|---:|---:|---:|---:|", rounds)
 	for _, f := range figures {
-		a, b, ratio := compare(without.rounds, with.rounds, f.of)
-		t.Logf("| %s | %v | %v | %.2f |", f.name, a.Round(10*time.Microsecond), b.Round(10*time.Microsecond), ratio)
+		a, b, each := compare(without.rounds, with.rounds, f.of)
+		ratio := float64(b) / float64(a)
+		t.Logf("| %s | %v | %v | %.2f | %.2f |", f.name, a.Round(10*time.Microsecond), b.Round(10*time.Microsecond), ratio, each)
 		if ratio > most && rounds >= f.fewest && !race.Enabled { // which slows every part, and not evenly
 			t.Errorf("%s: %.2f times as long with three slow subscribers, want %v at most", f.name, ratio, most)
 		}
@@ -89,7 +92,7 @@ var figures = []struct {
 }
 
 // compare answers the medians of both sides, and the median of the ratios of rounds that ran one after the other.
-func compare(without, with []times, of func(times) time.Duration) (a, b time.Duration, ratio float64) {
+func compare(without, with []times, of func(times) time.Duration) (a, b time.Duration, each float64) {
 	var as, bs []time.Duration
 	var ratios []float64
 	for i := range without {
@@ -108,6 +111,7 @@ func percentile[T float64 | time.Duration](list []T, p int) T {
 type side struct {
 	name, door, nsqd, nsqdHTTP string
 	rounds                     []times
+	refused                    atomic.Int64 // told 503, and asked again
 }
 
 func newSide(t *testing.T, name string, flags ...string) *side {
@@ -146,7 +150,7 @@ func newSide(t *testing.T, name string, flags ...string) *side {
 
 func address(t *testing.T) string {
 	t.Helper()
-	a, err := freeAddress()
+	a, err := freeAddress(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +202,12 @@ func (s *side) round(t *testing.T, round, orders int) times {
 			for i := next.Add(1) - 1; i < int64(orders); i = next.Add(1) - 1 {
 				var order struct{ Order, Status string }
 				began := time.Now()
-				_, err := post(t.Context(), s.door+"/v1/sales/"+sale+"/orders", map[string]any{"user": fmt.Sprintf("%d-%d", round, i)}, &order)
+				status, err := s.place(t.Context(), fmt.Sprintf("%d-%d", round, i), &order)
+				for status == http.StatusServiceUnavailable && time.Since(began) < 10*time.Second { // a disk that is stuck: a buyer's wait, too
+					s.refused.Add(1)
+					time.Sleep(100 * time.Millisecond)
+					status, err = s.place(t.Context(), fmt.Sprintf("%d-%d", round, i), &order)
+				}
 				posts[i] = time.Since(began)
 				if err == nil {
 					err = get(t.Context(), s.door+"/v1/orders/"+order.Order+"?wait=10s", &order)
@@ -212,6 +221,10 @@ func (s *side) round(t *testing.T, round, orders int) times {
 	}
 	buyers.Wait()
 	return times{percentile(posts, 50), percentile(posts, 99), percentile(settles, 50), percentile(settles, 99)}
+}
+
+func (s *side) place(ctx context.Context, user string, order any) (status int, err error) {
+	return post(ctx, s.door+"/v1/sales/"+sale+"/orders", map[string]any{"user": user}, order)
 }
 
 // backlog is how many events wait in all channels.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -46,8 +47,8 @@ func newStage(programs string) (*stage, error) {
 // close stops what runs, the last started first, and removes the folder. What did not stop as it should is an error.
 func (s *stage) close() error {
 	var errs error
-	for i := len(s.processes) - 1; i >= 0; i-- {
-		errs = errors.Join(errs, s.processes[i].stop())
+	for _, p := range slices.Backward(s.processes) {
+		errs = errors.Join(errs, p.stop())
 	}
 	return errors.Join(errs, os.RemoveAll(s.dir))
 }
@@ -106,7 +107,7 @@ func (p *process) kill() error {
 	if err := p.cmd.Process.Kill(); err != nil {
 		return fmt.Errorf("kill %s: %w", p.name, err)
 	}
-	<-p.ended
+	_ = <-p.ended // that it was killed
 	p.cmd = nil
 	return nil
 }
@@ -132,18 +133,18 @@ func (p *process) stop() error {
 
 // freeAddress is one whose port is free, and the next one too. Ports are below those that the kernel gives to outgoing
 // connections: while a process is dead, nobody else gets its port.
-func freeAddress() (string, error) {
+func freeAddress(ctx context.Context) (string, error) {
 	for range 100 {
 		port := 20_000 + 2*rand.IntN(6_000)
-		if address := fmt.Sprintf("127.0.0.1:%d", port); free(address) && free(fmt.Sprintf("127.0.0.1:%d", port+1)) {
+		if address := fmt.Sprintf("127.0.0.1:%d", port); free(ctx, address) && free(ctx, fmt.Sprintf("127.0.0.1:%d", port+1)) {
 			return address, nil
 		}
 	}
 	return "", errors.New("no free port from 20000 to 32000")
 }
 
-func free(address string) bool {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+func free(ctx context.Context, address string) bool {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	return err == nil && l.Close() == nil
 }
 

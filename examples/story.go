@@ -56,7 +56,7 @@ func Run(ctx context.Context, programs string, out io.Writer) (err error) {
 // enter starts everything but coupons, which is away for now, and opens the sale.
 func (c *cast) enter(ctx context.Context) error {
 	for _, address := range []*string{&c.nsqd, &c.door, &c.admin, &c.points, &c.coupons, &c.report, &c.notifications[0], &c.notifications[1]} {
-		free, err := freeAddress()
+		free, err := freeAddress(ctx)
 		if err != nil {
 			return err
 		}

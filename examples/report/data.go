@@ -18,19 +18,19 @@ type data struct {
 	db     *sql.DB
 }
 
-func newData(ctx context.Context, nsqd, file string, logger log.Logger) (d *data, cleanup func(), err error) {
+func newData(nsqd, file string, logger log.Logger) (d *data, cleanup func(), err error) {
 	broker, err := knsq.NewBroker(knsq.WithEndpoint(nsqd), knsq.WithVersion(1), knsq.WithLogger(logger))
 	if err != nil {
 		return nil, nil, err
 	}
-	db, err := kit.Open(ctx, file, `CREATE TABLE IF NOT EXISTS reports (
+	db, err := kit.Open(context.Background(), file, `CREATE TABLE IF NOT EXISTS reports (
 		id      TEXT    PRIMARY KEY,
 		user    TEXT    NOT NULL,
 		outcome TEXT    NOT NULL,
 		took_ms INTEGER NOT NULL
 	)`)
 	if err != nil {
-		_ = broker.Close(ctx)
+		_ = broker.Close(context.Background())
 		return nil, nil, err
 	}
 	return &data{broker, db}, func() {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"os"
 	"time"
@@ -30,7 +29,7 @@ func main() {
 }
 
 func run(nsqd, listen, file string, logger log.Logger) error {
-	data, cleanup, err := newData(context.Background(), nsqd, file, logger)
+	data, cleanup, err := newData(nsqd, file, logger)
 	if err != nil {
 		return err
 	}
