@@ -135,7 +135,7 @@ func (c *cast) play(ctx context.Context) (*crowd, error) {
 func (c *cast) settle(ctx context.Context, crowd *crowd, out io.Writer) error {
 	began := time.Now()
 	books := &Books{Buyers: buyers, Outcomes: crowd.outcomes}
-	err := eventually(ctx, 30*time.Second, "every service has everything", func(ctx context.Context) error {
+	err := eventually(ctx, time.Minute, "every service has everything", func(ctx context.Context) error {
 		return c.addUp(ctx, books)
 	})
 	books.print(out, crowd.turnedAway)

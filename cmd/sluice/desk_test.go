@@ -93,7 +93,7 @@ func TestOrder_IsTracedListedPaidAndCancelled(t *testing.T) {
 		{"order cancel " + cancelled, 0, []string{`"status": "cancelled"`}},
 		{"order trace " + paid, 0, []string{
 			"user alice wants 1 of sale spring", "admitted", "order.held        2        pay by ", "order.paid        3        ref pay-1",
-			"order.refund_due  4        ref pay-2, refund because already_paid", "now it is paid, version 4, settled ",
+			"order.refund_due  3        ref pay-2, refund because already_paid", "now it is paid, version 3, settled ",
 		}},
 		{"order trace " + paid + " --json", 0, []string{`"type": "order.paid"`, `"payment_ref": "pay-1"`}},
 		{"order trace", 2, []string{"accepts 1 arg"}},

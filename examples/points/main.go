@@ -43,7 +43,8 @@ func run(nsqd, listen, file string, logger log.Logger) error {
 		knsq.Address(nsqd), knsq.Logger(logger),
 		knsq.Middleware(recovery.Recovery(), figures, logging.Server(logger)),
 	)
-	knsq.RegisterSubscriber(subscriber, "events", "points", ledger.credit, knsq.Version(1), knsq.Workers(4))
+	knsq.RegisterSubscriber(subscriber, "events", "points", ledger.credit, knsq.Version(1), knsq.Workers(4),
+		knsq.MsgTimeout(10*time.Second)) // what a killed process had in hand comes again after that
 
 	web := http.NewServer(http.Address(listen), http.Middleware(recovery.Recovery(), figures, logging.Server(logger)))
 	web.Handle("/metrics", page)
