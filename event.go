@@ -38,7 +38,7 @@ type Event struct {
 	Type    EventType `json:"type"`
 	At      time.Time `json:"at"` // the store's time
 	Sale    string    `json:"sale"`
-	Version int64     `json:"version"` // of the order, one more with each of its events; or of the sale, whose events Seq orders
+	Version int64     `json:"version"` // of the order, or of the sale, as the event leaves it
 
 	// Of an order's event.
 	Order        OrderID         `json:"order,omitzero"`

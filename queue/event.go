@@ -43,6 +43,10 @@ func AppendEvent(dst []byte, e *sluice.Event) []byte {
 		dst = append(dst, `,"attributes":`...)
 		dst = append(dst, e.Attributes...)
 	}
+	if e.Trace.Parent != "" {
+		dst = append(dst, `,"trace":{"traceparent":`...)
+		dst = append(appendString(dst, e.Trace.Parent), '}')
+	}
 	if c := e.Counters; c != nil {
 		dst = appendCount(dst, "stock", c.Stock)
 		dst = appendCount(dst, "topups", c.TopUps)

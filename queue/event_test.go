@@ -17,6 +17,7 @@ func sampleEvent() sluice.Event {
 		Seq: 4711, Type: sluice.EventHeld, At: at, Sale: "sneaker-01", Version: 2,
 		Order: ref(77), User: "buyer \"ü\" \\ 4711", Units: 3, Reason: sluice.SoldOut, PayBy: at.Add(time.Hour),
 		PaymentRef: "pay-1", RefundReason: "late", ReplayOf: ref(76), Attributes: json.RawMessage(`{"size":"42","gift":true}`),
+		Trace:    sluice.TraceContext{Parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
 		Counters: &sluice.Counters{Stock: 10, TopUps: -1, Free: 0, Held: 4, Sold: 5},
 	}
 }
