@@ -107,8 +107,10 @@ func (p *process) kill() error {
 	if err := p.cmd.Process.Kill(); err != nil {
 		return fmt.Errorf("kill %s: %w", p.name, err)
 	}
-	_ = <-p.ended // that it was killed
-	p.cmd = nil
+	err := <-p.ended
+	if p.cmd = nil; err == nil {
+		return fmt.Errorf("%s had ended before it was killed", p.name)
+	}
 	return nil
 }
 
