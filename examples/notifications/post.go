@@ -13,7 +13,7 @@ import (
 type Event struct {
 	Type    string    `json:"type"`
 	Order   string    `json:"order"`
-	Version int64     `json:"version"` // of the order: one more with each of its events
+	Version int64     `json:"version"` // of the order: one more with each of its steps
 	User    string    `json:"user"`
 	PayBy   time.Time `json:"pay_by"`
 }
