@@ -55,6 +55,7 @@ type relay struct {
 
 	nudged   chan struct{} // capacity 1: something was committed
 	stopping chan struct{}
+	stopOnce sync.Once
 	cancel   context.CancelCauseFunc
 	running  sync.WaitGroup
 
@@ -99,7 +100,7 @@ func (r *relay) stop(ctx context.Context) {
 	ctx, release := context.WithTimeout(ctx, relayGrace)
 	defer release()
 	defer context.AfterFunc(ctx, func() { r.cancel(errStopped) })()
-	close(r.stopping)
+	r.stopOnce.Do(func() { close(r.stopping) })
 	r.running.Wait()
 	r.cancel(errStopped)
 }
