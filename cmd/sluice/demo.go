@@ -134,17 +134,17 @@ func demoCalls(cfg config.Config, door string) string {
 // issueCommand is the command that makes a ticket for the door. Its key signs: the door may have the public half alone, as
 // sluice ticket key names it.
 func issueCommand(cfg config.Config) string {
-	args := "sluice ticket issue --ticket-key " + quoted(strings.TrimSuffix(cfg.TicketKey, ".pub")) + " --buyer alice"
+	args := []string{"sluice ticket issue --ticket-key", quoted(strings.TrimSuffix(cfg.TicketKey, ".pub")), "--buyer alice"}
 	for _, flag := range []struct{ name, value, standard string }{
 		{"ticket-issuer", cfg.TicketIssuer, ""},
 		{"ticket-audience", cfg.TicketAudience, ""},
 		{"ticket-buyer-claim", cfg.TicketBuyer, "sub"},
 	} {
 		if flag.value != flag.standard {
-			args += " --" + flag.name + " " + quoted(flag.value)
+			args = append(args, "--"+flag.name, quoted(flag.value))
 		}
 	}
-	return args
+	return strings.Join(args, " ")
 }
 
 // quoted is a word as a shell takes it.

@@ -21,7 +21,10 @@ func TestIngress_IsTurnedAwayWithAForeignKeyOrAnothersName(t *testing.T) {
 		return launch(t, "ingress", "--listen", address, "--nsqd", nsqd, "--nsqd-http", "127.0.0.1:1", "--worker", admin, "--id", name,
 			"--data", filepath.Join(data, folder), "--id-key", key), address
 	}
-	ready := func(door string) bool { status, _ := call(t, "GET", "http://"+door+"/readyz", ""); return status == 200 }
+	ready := func(door string) bool {
+		status, _ := call(t, "GET", "http://"+door+"/readyz", "")
+		return status == 200
+	}
 	turnedAway := func(p *process, door, why string) {
 		t.Helper()
 		eventually(t, "it says why it is turned away", func() bool {

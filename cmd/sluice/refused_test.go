@@ -42,7 +42,7 @@ func TestAddress_OfSomethingElseIsNoticed(t *testing.T) {
 	eventually(t, "the demo is open", func() bool { status, _ := call(t, "GET", "http://"+door+"/v1/sales/demo", ""); return status == 200 })
 	shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
 	defer shop.Close()
-	older := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	older := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(api.HeaderAPI, api.Operations)
 		http.Error(w, `{"reason":"not-found"}`, http.StatusNotFound)
 	}))
