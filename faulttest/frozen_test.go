@@ -35,7 +35,7 @@ func TestFrozen_AWorkerThatGoesOnSellsNothingTwice(t *testing.T) {
 		await(ctx, t, b, mark)
 		frozen.freeze(t)
 		since := time.Now()
-		unsettled := func() int64 {
+		unsettled := func() int64 { //nolint:contextcheck // views takes the one of its test
 			orders, _ := s.store.views(t)
 			return b.accepted.Load() - int64(len(orders))
 		}

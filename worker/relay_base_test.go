@@ -398,7 +398,8 @@ func soon(t *testing.T, what string, ok func() bool) {
 // noLeaks fails the test when a goroutine outlives it. Call it first.
 func noLeaks(t *testing.T) {
 	t.Helper()
+	before := goleak.IgnoreCurrent() // other tests' PostgreSQL, for one
 	t.Cleanup(func() {
-		goleak.VerifyNone(t, goleak.IgnoreTopFunction("os/signal.signal_recv"), goleak.IgnoreTopFunction("os/signal.loop"))
+		goleak.VerifyNone(t, before, goleak.IgnoreTopFunction("os/signal.signal_recv"), goleak.IgnoreTopFunction("os/signal.loop"))
 	})
 }
