@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/go-kratos/kratos/v2"
@@ -19,22 +20,31 @@ func Run(ctx context.Context, w *Worker, opts ...kratos.Option) error {
 	if err != nil {
 		return err
 	}
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
 	var app *kratos.App
+	var left error // of taking the registration back
+	stop := sync.OnceFunc(func() {
+		left = app.Stop()
+		end() // Kratos goes on where the registry does not answer
+	})
 	disarm := func() bool { return true }
 	app = kratos.New(append([]kratos.Option{
 		kratos.Name("sluice-worker"), kratos.Server(w), kratos.Endpoint(api, &url.URL{Scheme: "grpc", Host: api.Host}),
+		kratos.Context(running),
 		kratos.AfterStart(func(context.Context) error {
-			disarm = context.AfterFunc(ctx, func() { _ = app.Stop() }) // Run tells what failed
+			disarm = context.AfterFunc(ctx, stop)
 			return nil
 		}),
 	}, opts...)...)
 	err = app.Run()
 	disarm()
+	stop()
 	if err == nil {
-		return nil
+		return left
 	}
 	// Where it can't be registered Kratos returns at once and leaves its servers running.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveUp)
 	defer cancel()
-	return errors.Join(err, app.Stop(), w.Stop(ctx))
+	return errors.Join(err, left, w.Stop(ctx))
 }

@@ -78,6 +78,11 @@ type Worker struct {
 	sweeping sync.WaitGroup
 	cancel   context.CancelCauseFunc
 
+	life     sync.Mutex // of Start and Stop, which Kratos calls in goroutines of their own
+	stopped  bool
+	stopOnce sync.Once
+	stopErr  error
+
 	poolsMu    sync.Mutex
 	poolsSet   sluice.Pools // as the pools took it over
 	poolsHeard bool
@@ -113,7 +118,20 @@ func New(cfg Config, parts Parts) (*Worker, error) {
 
 // Start begins to settle and to serve, and returns when Stop has ended it or the API can't be served.
 func (w *Worker) Start(ctx context.Context) error {
-	var err error
+	ctx, err := w.begin(ctx)
+	if err != nil {
+		return err
+	}
+	return w.http.Start(ctx) // after Stop it only lets go of the port
+}
+
+// begin begins all but to serve, unless Stop came first. It answers the worker's own context.
+func (w *Worker) begin(ctx context.Context) (_ context.Context, err error) {
+	w.life.Lock()
+	defer w.life.Unlock()
+	if w.stopped {
+		return ctx, nil
+	}
 	//nolint:contextcheck // the publisher outlives ctx: Stop ends it after the drain has told its last outcomes
 	w.outcomes, err = queue.NewPublisher(queue.PublisherConfig{
 		Addr: w.cfg.NSQD, Topic: queue.TopicOutcomes, MaxPending: 2000, Logger: w.Logger,
@@ -124,7 +142,7 @@ func (w *Worker) Start(ctx context.Context) error {
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("publisher of outcomes: %w", err)
+		return nil, fmt.Errorf("publisher of outcomes: %w", err)
 	}
 	// Kratos' context ends before it calls Stop; what is in flight must not be cut then.
 	ctx, w.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -137,15 +155,25 @@ func (w *Worker) Start(ctx context.Context) error {
 	w.sweeping.Go(func() { w.watchPools(ctx) })
 	w.sweeping.Go(func() { w.sweep(ctx) })
 	w.relay.start(ctx)
-	return w.http.Start(ctx)
+	return ctx, nil
 }
 
 // errStopped is why the worker's context ends.
 var errStopped = errors.New("the worker is stopping")
 
 // Stop ends the drain first, so that what is in flight is settled and told, then the API, then the relay, which brings
-// the last events to nsqd, then the sweeper. It returns with ctx at the latest.
+// the last events to nsqd, then the sweeper. It returns with ctx at the latest. Another call waits for the first one.
 func (w *Worker) Stop(ctx context.Context) error {
+	w.stopOnce.Do(func() {
+		w.life.Lock()
+		w.stopped = true
+		w.life.Unlock()
+		w.stopErr = w.stop(ctx)
+	})
+	return w.stopErr
+}
+
+func (w *Worker) stop(ctx context.Context) error {
 	w.outage.stop()
 	err := w.drain.Stop(ctx)
 	err = errors.Join(err, w.stopServing(ctx))
@@ -185,7 +213,6 @@ func (w *Worker) announce(c sluice.Changes) {
 	if c.Empty() {
 		return
 	}
-	w.relay.nudge()
 	for rest := c.Statuses; ; {
 		n := min(len(rest), announceChunk)
 		body, err := queue.EncodeChanges(sluice.Changes{Now: c.Now, Statuses: rest[:n], Sales: c.Sales})
