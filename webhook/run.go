@@ -152,7 +152,7 @@ func (r *runner) lead(ctx context.Context, position int64) error {
 		}
 		r.wait(ctx, held)
 	}
-	return r.finish(held)
+	return r.finish(held, leave)
 }
 
 // step does what is due, and sends what may be sent. An error says that the lease is lost.
@@ -388,8 +388,8 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// finish waits a little for what is under way, keeps how it went, and lets the lease go.
-func (r *runner) finish(held context.Context) error {
+// finish waits a little for what is under way, ends the rest, keeps how it went, and lets the lease go.
+func (r *runner) finish(held context.Context, leave context.CancelCauseFunc) error {
 	end := time.NewTimer(stopWithin)
 	defer end.Stop()
 	for over := false; !over && r.board.underWay > 0; {
@@ -405,7 +405,9 @@ func (r *runner) finish(held context.Context) error {
 	if held.Err() != nil {
 		return nil // somebody else's by now
 	}
-	ctx, cancel := context.WithTimeout(held, stopWithin)
+	leave(errLeft)
+	r.attempts.Wait() // before another worker may send
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(held), stopWithin)
 	defer cancel()
 	now := time.Now()
 	if r.board.gone {
