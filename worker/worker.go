@@ -132,7 +132,6 @@ func (w *Worker) begin(ctx context.Context) (_ context.Context, err error) {
 	if w.stopped {
 		return ctx, nil
 	}
-	//nolint:contextcheck // the publisher outlives ctx: Stop ends it after the drain has told its last outcomes
 	w.outcomes, err = queue.NewPublisher(queue.PublisherConfig{
 		Addr: w.cfg.NSQD, Topic: queue.TopicOutcomes, MaxPending: 2000, Logger: w.Logger,
 		Report: func(messages []sluice.OrderID, r queue.Result) {
