@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+
+	labs "sluice/loadtest/lab"
 )
 
 // connections is how many buyers ask at the same time.
@@ -15,18 +17,18 @@ func (l *lab) bare(ctx context.Context) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	address, err := l.freeAddress()
+	address, err := l.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	p, err := l.start("bare", program, "--listen", address)
+	p, err := l.Start("bare", program, "--listen", address)
 	if err != nil {
 		return nil, err
 	}
 	if err := accepts(ctx, address); err != nil {
 		return nil, err
 	}
-	return &target{name: "bare 429", processes: []*process{p}, load: &load{
+	return &target{name: "bare 429", processes: []*labs.Process{p}, load: &load{
 		addresses: []string{address}, connections: connections,
 		request: func(b []byte, n int64) []byte { return orderRequest(b, address, saleID, n) },
 		judge: func(_ int64, a answer) (string, error) {

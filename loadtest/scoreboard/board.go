@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	labs "sluice/loadtest/lab"
 )
 
 // entry is one row as it is written.
@@ -29,7 +31,7 @@ type entry struct {
 	Also    []comparison    `json:"also,omitempty"`
 	Note    string          `json:"note,omitempty"`
 	Sides   map[string]side `json:"sides"`
-	Machine machine         `json:"machine"`
+	Machine labs.Machine    `json:"machine"`
 	Command string          `json:"command"`
 	Short   bool            `json:"short,omitempty"`
 	Commit  string          `json:"commit"`
@@ -187,7 +189,7 @@ func (e entry) section(t *strings.Builder) {
 		s := e.Sides[name]
 		fmt.Fprintf(t, "| %s | %s | %s | %s | %s | %s |\n", name, s.cost(), number("%.0f", s.PerSecond), number("%.2f ms", s.P50), number("%.2f ms", s.P99), s.told())
 	}
-	fmt.Fprintf(t, "\n`%s`, %s, commit `%s`, took %s. %s.\n", e.Command, e.Date, e.Commit, e.Took, e.Machine.describe())
+	fmt.Fprintf(t, "\n`%s`, %s, commit `%s`, took %s. %s.\n", e.Command, e.Date, e.Commit, e.Took, e.Machine.Describe())
 }
 
 func number(format string, v float64) string {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	labs "sluice/loadtest/lab"
 )
 
 // serverEnv names a PostgreSQL server to measure with, as for tests; without it there is one for the time of the scoreboard.
@@ -43,7 +45,7 @@ func (l *lab) startServer(ctx context.Context) error {
 		return err
 	}
 	cmd := exec.Command(program, "--", "sh", "-c", `echo "$`+serverEnv+`"; exec cat`) //nolint:noctx // it ends with the pipe
-	cmd.Stderr, cmd.SysProcAttr = l.progress, apart()
+	cmd.Stderr, cmd.SysProcAttr = l.progress, labs.Apart()
 	in, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2); err != nil {
@@ -93,18 +95,18 @@ func (l *lab) model(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = eventually(ctx, 20*time.Second, "the worker is ready", func() error { return get(ctx, "http://"+s.admin+"/readyz", nil) })
+	err = labs.Eventually(ctx, 20*time.Second, "the worker is ready", func() error { return get(ctx, "http://"+s.admin+"/readyz", nil) })
 	if err != nil {
 		return err
 	}
 	sale := map[string]any{"id": saleID, "sku": "sku", "stock": manyUnits, "per_user_limit": 1, "payment_window": "15m"}
-	return errors.Join(call(ctx, http.MethodPost, "http://"+s.admin+"/v1/sales", sale, nil), l.end())
+	return errors.Join(call(ctx, http.MethodPost, "http://"+s.admin+"/v1/sales", sale, nil), l.End())
 }
 
 // fresh copies the model. What earlier runs left to write is written first, so that no side writes for another.
 func (l *lab) fresh(ctx context.Context) (*database, error) {
 	copied := fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", runDatabase, modelDatabase)
-	err := eventually(ctx, 10*time.Second, "a fresh database", func() error { // backends of a killed process take a moment to end
+	err := labs.Eventually(ctx, 10*time.Second, "a fresh database", func() error { // backends of a killed process take a moment to end
 		return l.administer(ctx, dropping(runDatabase), copied, "CHECKPOINT")
 	})
 	if err != nil {

@@ -5,22 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	labs "sluice/loadtest/lab"
 )
 
 // lab is where rows are measured: programs, data, and the processes that run at the moment. One goroutine uses it.
 type lab struct {
-	short    bool
-	dir      string // gone at the end
+	short bool
+	*labs.Lab
 	programs map[string]string
-	running  []*process
-	port     int // the last one handed out
-	scenes   int
-	machine  machine
+	machine  labs.Machine
 	commit   string
 	progress io.Writer
 
@@ -29,12 +27,12 @@ type lab struct {
 }
 
 func newLab(o options, progress io.Writer) (*lab, error) {
-	dir, err := os.MkdirTemp(o.work, "sluice-scoreboard-")
+	inner, err := labs.New(o.work)
 	if err != nil {
-		return nil, fmt.Errorf("a folder for programs and data: %w", err)
+		return nil, err
 	}
-	l := &lab{short: o.short, dir: dir, programs: map[string]string{}, progress: progress}
-	if l.machine, err = readMachine(dir); err != nil {
+	l := &lab{short: o.short, Lab: inner, programs: map[string]string{}, progress: progress}
+	if l.machine, err = labs.ReadMachine(l.Dir()); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
 	l.commit = commit()
@@ -43,11 +41,11 @@ func newLab(o options, progress io.Writer) (*lab, error) {
 
 // close ends what still runs and removes all data.
 func (l *lab) close() error {
-	err := l.end()
+	err := l.End()
 	if l.stopServer != nil {
 		err = errors.Join(err, l.stopServer())
 	}
-	return errors.Join(err, os.RemoveAll(l.dir))
+	return errors.Join(err, l.Close())
 }
 
 func (l *lab) say(format string, args ...any) {
@@ -69,7 +67,7 @@ func (l *lab) build(ctx context.Context, folder, pkg string) (program string, er
 	if program := l.programs[name]; program != "" {
 		return program, nil
 	}
-	program = filepath.Join(l.dir, "bin", name)
+	program = filepath.Join(l.Dir(), "bin", name)
 	l.say("build %s", name)
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, pkg)
 	cmd.Dir = folder
@@ -88,18 +86,11 @@ func (l *lab) peer(ctx context.Context, name string) (program string, err error)
 // do runs a program to its end.
 func (l *lab) do(ctx context.Context, program string, args ...string) error {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = cleanEnv()
+	cmd.Env = labs.CleanEnv()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", filepath.Base(program), err, out)
 	}
 	return nil
-}
-
-// data makes a folder for one scene of a row.
-func (l *lab) data() (string, error) {
-	l.scenes++
-	dir := filepath.Join(l.dir, fmt.Sprintf("data-%d", l.scenes))
-	return dir, os.Mkdir(dir, 0o700)
 }
 
 // commit names the source that is measured. Without git it is not known.
@@ -109,20 +100,4 @@ func commit() string {
 		return "unknown"
 	}
 	return strings.TrimSpace(string(out))
-}
-
-// eventually tries until it works, for a bounded time.
-func eventually(ctx context.Context, within time.Duration, what string, try func() error) error {
-	var err error
-	for end := time.Now().Add(within); time.Now().Before(end); {
-		if err = try(); err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	return fmt.Errorf("%s: not within %v: %w", what, within, err)
 }

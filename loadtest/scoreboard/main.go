@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	labs "sluice/loadtest/lab"
 )
 
 // Exit statuses, as everywhere in this project.
@@ -161,16 +163,15 @@ func measure(ctx context.Context, o options, chosen []row, progress io.Writer) (
 func (l *lab) measure(ctx context.Context, r row) (entry, error) {
 	began := time.Now()
 	l.say("%s: %s", r.id, r.title)
-	before := readStat()
+	before := labs.Now()
 	f, err := r.measure(ctx, l)
-	err = errors.Join(err, l.end())
+	err = errors.Join(err, l.End())
 	if err != nil {
 		return entry{}, err
 	}
 	e := newEntry(r, f)
 	e.Took = time.Since(began).Round(time.Second).String()
-	e.Machine = l.machine
-	e.Machine.Load, e.Machine.Steal = loadAverage(), readStat().stealSince(before)
+	e.Machine = l.machine.Since(before)
 	e.Short, e.Commit, e.Command = l.short, l.commit, l.command(r)
 	e.Date = time.Now().UTC().Format(time.DateOnly)
 	return e, nil

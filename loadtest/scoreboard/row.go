@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // row is one line of the scoreboard. A new one is a file with its measure, and a line here.
@@ -103,3 +104,5 @@ func interleaved[T any](rounds int, sides ...func() (T, error)) ([][]T, error) {
 	}
 	return done, nil
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

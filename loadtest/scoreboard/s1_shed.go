@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	labs "sluice/loadtest/lab"
 )
 
 var shedding = row{
@@ -74,7 +76,7 @@ func (l *lab) fullDoor(ctx context.Context) (*fullDoor, error) {
 	if err := f.fill(ctx, d); err != nil {
 		return nil, err
 	}
-	f.target = &target{name: "sluice", processes: []*process{d.process, s.nsqd, s.worker}, load: &load{
+	f.target = &target{name: "sluice", processes: []*labs.Process{d.Process, s.nsqd, s.worker}, load: &load{
 		addresses: []string{d.address}, connections: connections,
 		request: func(b []byte, n int64) []byte { return orderRequest(b, d.address, saleID, f.buyer(n)) },
 		judge:   f.judge,

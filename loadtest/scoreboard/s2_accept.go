@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	labs "sluice/loadtest/lab"
 )
 
 var accepting = row{
@@ -63,7 +65,7 @@ func (l *lab) openDoor(ctx context.Context) (*service, *target, *atomic.Int64, e
 		return nil, nil, nil, err
 	}
 	accepted := new(atomic.Int64)
-	t := &target{name: "sluice", processes: []*process{d.process, s.nsqd, s.worker}, settled: d.idle, load: &load{
+	t := &target{name: "sluice", processes: []*labs.Process{d.Process, s.nsqd, s.worker}, settled: d.idle, load: &load{
 		addresses: []string{d.address}, connections: connections,
 		request: func(b []byte, n int64) []byte { return orderRequest(b, d.address, saleID, n) },
 		judge: func(_ int64, a answer) (string, error) {

@@ -79,7 +79,7 @@ func (c commits) sluice(ctx context.Context) (speed, error) {
 		return v, err
 	}
 	_, err = s.audit(ctx)
-	return v, errors.Join(err, c.lab.end())
+	return v, errors.Join(err, c.lab.End())
 }
 
 func (c commits) rival(ctx context.Context, batch, connections int) (speed, error) {
@@ -92,17 +92,17 @@ func (c commits) rival(ctx context.Context, batch, connections int) (speed, erro
 		return speed{}, err
 	}
 	defer db.conn.Close(ctx) //nolint:errcheck // what it could tell nobody needs
-	address, err := c.lab.freeAddress()
+	address, err := c.lab.FreeAddress()
 	if err != nil {
 		return speed{}, err
 	}
-	p, err := c.lab.start("counter", program, "--listen", address, "--store", db.url, "--sale", saleID,
+	p, err := c.lab.Start("counter", program, "--listen", address, "--store", db.url, "--sale", saleID,
 		"--batch", fmt.Sprint(batch), "--connections", fmt.Sprint(connections))
 	if err != nil {
 		return speed{}, err
 	}
 	if err := accepts(ctx, address); err != nil {
-		return speed{}, fmt.Errorf("%w; it said:\n%s", err, tail(p.log, 10))
+		return speed{}, fmt.Errorf("%w; it said:\n%s", err, p.Said(10))
 	}
 	v, err := c.timed(ctx, db, address, func(_ int64, a answer) (string, error) {
 		switch {
@@ -117,7 +117,7 @@ func (c commits) rival(ctx context.Context, batch, connections int) (speed, erro
 	if err != nil {
 		return v, err
 	}
-	return v, c.lab.end()
+	return v, c.lab.End()
 }
 
 // restAfterRefusal is less than any buyer would wait, and enough to keep refusals from taking the processors.

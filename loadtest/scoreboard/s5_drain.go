@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"syscall"
 	"time"
+
+	labs "sluice/loadtest/lab"
 )
 
 var draining = row{
@@ -59,22 +61,22 @@ func (d drain) sluice(ctx context.Context) (speed, error) {
 	if err != nil {
 		return speed{}, err
 	}
-	err = eventually(ctx, 20*time.Second, "the worker is ready", func() error { return get(ctx, "http://"+s.admin+"/readyz", nil) })
+	err = labs.Eventually(ctx, 20*time.Second, "the worker is ready", func() error { return get(ctx, "http://"+s.admin+"/readyz", nil) })
 	if err != nil {
 		return speed{}, err
 	}
-	if err := s.worker.freeze(ctx); err != nil {
+	if err := s.worker.Freeze(ctx); err != nil {
 		return speed{}, err
 	}
 	if err := d.lab.do(ctx, preload, "--nsqd", s.queue, "--sale", saleID, "--orders", fmt.Sprint(d.orders)); err != nil {
 		return speed{}, err
 	}
-	took, err := d.timed(ctx, db, func() error { return s.worker.signal(syscall.SIGCONT) })
+	took, err := d.timed(ctx, db, func() error { return s.worker.Signal(syscall.SIGCONT) })
 	if err != nil {
-		return speed{}, fmt.Errorf("%w; the worker said:\n%s", err, tail(s.worker.log, 10))
+		return speed{}, fmt.Errorf("%w; the worker said:\n%s", err, s.worker.Said(10))
 	}
 	_, err = s.audit(ctx)
-	return speed{orders: d.orders, took: took}, errors.Join(err, d.lab.end())
+	return speed{orders: d.orders, took: took}, errors.Join(err, d.lab.End())
 }
 
 // rival writes orders from memory.
@@ -88,17 +90,17 @@ func (d drain) rival(ctx context.Context, batch, writers int) (speed, error) {
 		return speed{}, err
 	}
 	defer db.conn.Close(ctx) //nolint:errcheck // what it could tell nobody needs
-	address, err := d.lab.freeAddress()
+	address, err := d.lab.FreeAddress()
 	if err != nil {
 		return speed{}, err
 	}
-	p, err := d.lab.start("drainer", program, "--listen", address, "--store", db.url, "--sale", saleID,
+	p, err := d.lab.Start("drainer", program, "--listen", address, "--store", db.url, "--sale", saleID,
 		"--orders", fmt.Sprint(d.orders), "--batch", fmt.Sprint(batch), "--writers", fmt.Sprint(writers))
 	if err != nil {
 		return speed{}, err
 	}
 	if err := accepts(ctx, address); err != nil {
-		return speed{}, fmt.Errorf("%w; it said:\n%s", err, tail(p.log, 10))
+		return speed{}, fmt.Errorf("%w; it said:\n%s", err, p.Said(10))
 	}
 	answered := make(chan error, 1)
 	took, err := d.timed(ctx, db, func() error {
@@ -109,9 +111,9 @@ func (d drain) rival(ctx context.Context, batch, writers int) (speed, error) {
 		err = <-answered
 	}
 	if err != nil {
-		return speed{}, fmt.Errorf("%w; the drainer said:\n%s", err, tail(p.log, 10))
+		return speed{}, fmt.Errorf("%w; the drainer said:\n%s", err, p.Said(10))
 	}
-	return speed{orders: d.orders, took: took}, d.lab.end()
+	return speed{orders: d.orders, took: took}, d.lab.End()
 }
 
 // timed lets a side go and waits until all orders are held; then it looks into the books.

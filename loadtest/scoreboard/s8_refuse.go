@@ -75,7 +75,7 @@ func (l *lab) firstRefusals(ctx context.Context, runs int) (took []float64, err 
 	}
 	accepted, next := int64(0), int64(0)
 	for range runs {
-		if err := s.worker.freeze(ctx); err != nil {
+		if err := s.worker.Freeze(ctx); err != nil {
 			return nil, err
 		}
 		r := rush{connections: connections, address: d.address}
@@ -93,7 +93,7 @@ func (l *lab) firstRefusals(ctx context.Context, runs int) (took []float64, err 
 		took = append(took, milliseconds(r.refused.Sub(r.lastIn)))
 		l.say("  sluice: first refusal after %.2f ms", took[len(took)-1])
 		accepted += t.answers["202"]
-		if err := s.worker.signal(syscall.SIGCONT); err != nil {
+		if err := s.worker.Signal(syscall.SIGCONT); err != nil {
 			return nil, err
 		}
 		if err := d.idle(ctx); err != nil {
@@ -104,7 +104,7 @@ func (l *lab) firstRefusals(ctx context.Context, runs int) (took []float64, err 
 	if err == nil && sold != accepted {
 		err = fmt.Errorf("%d orders were accepted, and %d units are sold", accepted, sold)
 	}
-	return took, errors.Join(err, l.end())
+	return took, errors.Join(err, l.End())
 }
 
 // rush is a crowd that notes when the last order that came in was sent, and when the first refusal was received.
@@ -159,7 +159,7 @@ func (l *lab) rivalRefuses(ctx context.Context, name string, patience time.Durat
 	}
 	t, err := closed.run(ctx, 2*time.Second, 0)
 	closed.close()
-	if err = errors.Join(err, l.end()); err != nil {
+	if err = errors.Join(err, l.End()); err != nil {
 		return 0, 0, err
 	}
 	capacity = float64(t.total) / t.took.Seconds()
@@ -171,7 +171,7 @@ func (l *lab) rivalRefuses(ctx context.Context, name string, patience time.Durat
 	if s.cut > 0 {
 		l.say("  %s: cut %d connections off, which is no refusal", name, s.cut)
 	}
-	return first, capacity, errors.Join(err, l.end())
+	return first, capacity, errors.Join(err, l.End())
 }
 
 func (l *lab) rival(ctx context.Context, name string) (address string, err error) {
@@ -179,10 +179,10 @@ func (l *lab) rival(ctx context.Context, name string) (address string, err error
 	if err != nil {
 		return "", err
 	}
-	if address, err = l.freeAddress(); err != nil {
+	if address, err = l.FreeAddress(); err != nil {
 		return "", err
 	}
-	if _, err = l.start(name, program, "--listen", address, "--work", fmt.Sprint(rivalWork)); err != nil {
+	if _, err = l.Start(name, program, "--listen", address, "--work", fmt.Sprint(rivalWork)); err != nil {
 		return "", err
 	}
 	return address, accepts(ctx, address)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite" // database/sql driver "sqlite"
+
+	labs "sluice/loadtest/lab"
 )
 
 var bounding = row{
@@ -114,12 +116,12 @@ func (o *outside) sluice(ctx context.Context) (draining, stopped float64, err er
 		return 0, 0, err
 	}
 	stopped, err = o.stopped(ctx, s, crowd)
-	return draining, stopped, errors.Join(err, o.lab.end())
+	return draining, stopped, errors.Join(err, o.lab.End())
 }
 
 // stopped asks with the worker stopped: exactly the bound comes in.
 func (o *outside) stopped(ctx context.Context, s *service, crowd *load) (float64, error) {
-	if err := s.worker.freeze(ctx); err != nil {
+	if err := s.worker.Freeze(ctx); err != nil {
 		return 0, err
 	}
 	before := len(o.accepted)
@@ -131,7 +133,7 @@ func (o *outside) stopped(ctx context.Context, s *service, crowd *load) (float64
 	if came != outsideBound {
 		return 0, fmt.Errorf("%d orders came in with the worker stopped; want %d exactly: %v", came, outsideBound, t.answers)
 	}
-	if err := s.worker.signal(syscall.SIGCONT); err != nil {
+	if err := s.worker.Signal(syscall.SIGCONT); err != nil {
 		return 0, err
 	}
 	largest, err := o.settled(ctx, s)
@@ -146,7 +148,7 @@ func (o *outside) settled(ctx context.Context, s *service) (float64, error) {
 		return 0, err
 	}
 	defer db.Close() //nolint:errcheck // it was only read
-	err = eventually(ctx, time.Minute, "every accepted order is settled", func() error {
+	err = labs.Eventually(ctx, time.Minute, "every accepted order is settled", func() error {
 		var rows int
 		if err := db.QueryRowContext(ctx, `SELECT count(*) FROM sluice_orders`).Scan(&rows); err != nil {
 			return err
@@ -219,16 +221,16 @@ func (o *outside) gate(ctx context.Context) (largest float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := eventually(ctx, 20*time.Second, "make the sale", func() error { return s.sell(ctx, 10_000_000) }); err != nil {
+	if err := labs.Eventually(ctx, 20*time.Second, "make the sale", func() error { return s.sell(ctx, 10_000_000) }); err != nil {
 		return 0, err
 	}
 	var addresses []string
 	for i := range o.doors {
-		address, err := o.lab.freeAddress()
+		address, err := o.lab.FreeAddress()
 		if err != nil {
 			return 0, err
 		}
-		_, err = o.lab.start(fmt.Sprintf("gate-%d", i+1), program, "--listen", address, "--nsqd", s.queue, "--nsqd-http", s.queueHTTP(),
+		_, err = o.lab.Start(fmt.Sprintf("gate-%d", i+1), program, "--listen", address, "--nsqd", s.queue, "--nsqd-http", s.queueHTTP(),
 			"--bound", fmt.Sprint(outsideBound), "--poll", "50ms", "--sale", saleID)
 		if err != nil {
 			return 0, err
@@ -244,7 +246,7 @@ func (o *outside) gate(ctx context.Context) (largest float64, err error) {
 		return 0, err
 	}
 	largest, err = o.settled(ctx, s)
-	return largest, errors.Join(err, o.lab.end())
+	return largest, errors.Join(err, o.lab.End())
 }
 
 // crowd are buyers at several doors, each connection at one of them.

@@ -241,33 +241,3 @@ func TestChoose_NamesWhatThereIs(t *testing.T) {
 		t.Errorf("an unknown row: %v", err)
 	}
 }
-
-// A part that ends by itself makes its row void, and nothing outlives the lab.
-func TestLab_EndsWhatItStarted(t *testing.T) {
-	l, err := newLab(options{work: t.TempDir()}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sleeper, err := l.start("sleeper", "sleep", "600")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sleeper.freeze(context.Background()); err != nil {
-		t.Error(err)
-	}
-	if _, err := sleeper.cpu(); err != nil {
-		t.Error(err)
-	}
-	quick, err := l.start("quick", "true")
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-quick.done
-	if err := l.close(); err == nil || !strings.Contains(err.Error(), "quick ended by itself") || strings.Contains(err.Error(), "sleeper") {
-		t.Errorf("got %v", err)
-	}
-	<-sleeper.done
-	if _, err := os.Stat(l.dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("its folder is still there: %v", err)
-	}
-}

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	labs "sluice/loadtest/lab"
 )
 
 // service is sluice as processes of its own: one nsqd, one worker, and doors.
@@ -25,12 +27,12 @@ type service struct {
 	sluice       string // the program
 	dir, key     string
 	queue, admin string // addresses
-	nsqd, worker *process
+	nsqd, worker *labs.Process
 	doors        []door
 }
 
 type door struct {
-	*process
+	*labs.Process
 	address, metrics string
 }
 
@@ -44,7 +46,7 @@ func (l *lab) launch(ctx context.Context, bound int, worker string, workerFlags 
 		return nil, err
 	}
 	s := &service{lab: l, sluice: program}
-	if s.dir, err = l.data(); err != nil {
+	if s.dir, err = l.Data(); err != nil {
 		return nil, err
 	}
 	if worker == "" {
@@ -56,17 +58,17 @@ func (l *lab) launch(ctx context.Context, bound int, worker string, workerFlags 
 	if err := os.WriteFile(s.key, []byte(hex.EncodeToString(secret[:])+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	if s.queue, err = l.freeAddress(); err != nil {
+	if s.queue, err = l.FreeAddress(); err != nil {
 		return nil, err
 	}
-	if s.admin, err = l.freeAddress(); err != nil {
+	if s.admin, err = l.FreeAddress(); err != nil {
 		return nil, err
 	}
-	s.nsqd, err = l.start("nsqd", program, "nsqd", "--listen", s.queue, "--data", filepath.Join(s.dir, "nsqd"), "--bound", fmt.Sprint(bound))
+	s.nsqd, err = l.Start("nsqd", program, "nsqd", "--listen", s.queue, "--data", filepath.Join(s.dir, "nsqd"), "--bound", fmt.Sprint(bound))
 	if err != nil {
 		return nil, err
 	}
-	s.worker, err = l.start("worker", worker, append(workerFlags, "--nsqd", s.queue, "--admin", s.admin, "--id-key", s.key)...)
+	s.worker, err = l.Start("worker", worker, append(workerFlags, "--nsqd", s.queue, "--admin", s.admin, "--id-key", s.key)...)
 	return s, err
 }
 
@@ -82,13 +84,13 @@ func (s *service) queueHTTP() string {
 
 // open starts a door with its share of the bound.
 func (s *service) open(name string, bound int, flags ...string) (d door, err error) {
-	if d.address, err = s.lab.freeAddress(); err != nil {
+	if d.address, err = s.lab.FreeAddress(); err != nil {
 		return d, err
 	}
-	if d.metrics, err = s.lab.freeAddress(); err != nil {
+	if d.metrics, err = s.lab.FreeAddress(); err != nil {
 		return d, err
 	}
-	d.process, err = s.lab.start(name, s.sluice, append([]string{
+	d.Process, err = s.lab.Start(name, s.sluice, append([]string{
 		"ingress", "--id", name, "--listen", d.address, "--metrics", d.metrics, "--bound", fmt.Sprint(bound),
 		"--nsqd", s.queue, "--worker", s.admin, "--id-key", s.key, "--data", filepath.Join(s.dir, name),
 	}, flags...)...)
@@ -99,7 +101,7 @@ func (s *service) open(name string, bound int, flags ...string) (d door, err err
 // sell makes a sale whose units are paid at once, and waits until every door knows it.
 func (s *service) sell(ctx context.Context, stock int64) error {
 	for _, d := range s.doors {
-		if err := eventually(ctx, 20*time.Second, d.name+" is ready", func() error { return get(ctx, "http://"+d.address+"/readyz", nil) }); err != nil {
+		if err := labs.Eventually(ctx, 20*time.Second, d.Name()+" is ready", func() error { return get(ctx, "http://"+d.address+"/readyz", nil) }); err != nil {
 			return err
 		}
 	}
@@ -113,7 +115,7 @@ func (s *service) sell(ctx context.Context, stock int64) error {
 // known waits until every door knows the sale.
 func (s *service) known(ctx context.Context) error {
 	for _, d := range s.doors {
-		if err := eventually(ctx, 20*time.Second, d.name+" knows the sale", func() error { return get(ctx, "http://"+d.address+"/v1/sales/"+saleID, nil) }); err != nil {
+		if err := labs.Eventually(ctx, 20*time.Second, d.Name()+" knows the sale", func() error { return get(ctx, "http://"+d.address+"/v1/sales/"+saleID, nil) }); err != nil {
 			return err
 		}
 	}
@@ -125,7 +127,7 @@ func (s *service) known(ctx context.Context) error {
 func (d door) idle(ctx context.Context) error {
 	const between = 100 * time.Millisecond
 	time.Sleep(between / 2)
-	return eventually(ctx, 30*time.Second, d.name+" has nothing outstanding", func() error {
+	return labs.Eventually(ctx, 30*time.Second, d.Name()+" has nothing outstanding", func() error {
 		n, err := d.metric(ctx, "sluice_door_outstanding_orders")
 		if err == nil && n > 0 {
 			time.Sleep(between)
@@ -147,7 +149,7 @@ func (d door) metric(ctx context.Context, name string) (v float64, err error) {
 			return v, err
 		}
 	}
-	return 0, fmt.Errorf("%s has no metric %s", d.name, name)
+	return 0, fmt.Errorf("%s has no metric %s", d.Name(), name)
 }
 
 // audited is a line of the audit.
@@ -162,7 +164,7 @@ type audited struct {
 // audit proves the books with `sluice audit`, and answers how many units were sold.
 func (s *service) audit(ctx context.Context) (sold int64, err error) {
 	cmd := exec.CommandContext(ctx, s.sluice, "audit", "--admin", s.admin)
-	cmd.Env = cleanEnv()
+	cmd.Env = labs.CleanEnv()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("sluice audit: %w\n%s", err, out)
 	}
@@ -221,7 +223,7 @@ func fetch(ctx context.Context, method, url string, body []byte) (text []byte, e
 
 // accepts waits until something listens there.
 func accepts(ctx context.Context, address string) error {
-	return eventually(ctx, 10*time.Second, address+" accepts connections", func() error {
+	return labs.Eventually(ctx, 10*time.Second, address+" accepts connections", func() error {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp", address)
 		if err != nil {

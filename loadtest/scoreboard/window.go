@@ -6,12 +6,14 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	labs "sluice/loadtest/lab"
 )
 
 // target is one side as it runs: its processes, and the load that is put on it.
 type target struct {
 	name      string
-	processes []*process
+	processes []*labs.Process
 	load      *load
 	settled   func(context.Context) error // waits until what was answered is done with; nil: it is at once
 }
@@ -50,11 +52,11 @@ func (t *target) run(ctx context.Context, most time.Duration) (window, error) {
 func (t *target) cpu() (map[string]time.Duration, error) {
 	used := map[string]time.Duration{}
 	for _, p := range t.processes {
-		d, err := p.cpu()
+		d, err := p.CPU()
 		if err != nil {
 			return nil, err
 		}
-		used[p.name] += d
+		used[p.Name()] += d
 	}
 	return used, nil
 }

@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"fmt"
@@ -12,20 +12,21 @@ import (
 	"time"
 )
 
-// machine is what figures depend on besides the source.
-type machine struct {
+// Machine is what figures depend on besides the source.
+type Machine struct {
 	CPU        string  `json:"cpu"`
 	Cores      int     `json:"cores"`
 	Kernel     string  `json:"kernel"`
 	Go         string  `json:"go"`
 	FileSystem string  `json:"file_system"`   // of the data
 	Sync       float64 `json:"sync_ms"`       // to write 4 KiB durably; median
-	Load       string  `json:"load_average"`  // 1, 5 and 15 minutes, at the end of the row
-	Steal      float64 `json:"steal_percent"` // of processor time that others took during the row
+	Load       string  `json:"load_average"`  // 1, 5 and 15 minutes, at the end
+	Steal      float64 `json:"steal_percent"` // of processor time that others took meanwhile
 }
 
-func readMachine(dir string) (machine, error) {
-	m := machine{CPU: cpuModel(), Cores: runtime.NumCPU(), Go: runtime.Version(), FileSystem: fileSystem(dir)}
+// ReadMachine describes the machine, and the disk that dir is on. Load and Steal are of a time: see Since.
+func ReadMachine(dir string) (Machine, error) {
+	m := Machine{CPU: cpuModel(), Cores: runtime.NumCPU(), Go: runtime.Version(), FileSystem: fileSystem(dir)}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	m.Kernel, _, _ = strings.Cut(strings.TrimSpace(string(kernel)), "-") // what follows names whose machine it is
 	var err error
@@ -79,12 +80,11 @@ func syncTime(dir string) (ms float64, err error) {
 		if err := f.Sync(); err != nil {
 			return 0, err
 		}
-		took[i] = milliseconds(time.Since(began))
+		took[i] = float64(time.Since(began)) / float64(time.Millisecond)
 	}
-	return median(took), os.Remove(f.Name())
+	slices.Sort(took)
+	return took[len(took)/2], os.Remove(f.Name())
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func loadAverage() string {
 	load, _ := os.ReadFile("/proc/loadavg")
@@ -92,33 +92,41 @@ func loadAverage() string {
 	return strings.Join(fields[:min(3, len(fields))], " ")
 }
 
-// stat is the processor time of the whole machine, in ticks.
-type stat struct{ all, steal float64 }
+// Moment is the processor time of the whole machine until then, in ticks.
+type Moment struct{ all, steal float64 }
 
-func readStat() (s stat) {
+// Now is the present moment. Without /proc nothing is known of it, and Steal since then is 0.
+func Now() (m Moment) {
 	text, _ := os.ReadFile("/proc/stat")
 	line, _, _ := strings.Cut(string(text), "\n")
 	fields := strings.Fields(line)
 	for i, field := range fields[min(1, len(fields)):min(9, len(fields))] { // guests are counted in user time already
 		n, _ := strconv.ParseFloat(field, 64)
-		s.all += n
+		m.all += n
 		if i == 7 {
-			s.steal = n
+			m.steal = n
 		}
 	}
-	return s
+	return m
 }
 
-// stealSince is the share of processor time since before that the host gave to others, in percent.
-func (s stat) stealSince(before stat) float64 {
-	if s.all <= before.all {
+// Steal is the share of processor time since then that the host gave to others, in percent.
+func (m Moment) Steal() float64 {
+	now := Now()
+	if now.all <= m.all {
 		return 0
 	}
-	return 100 * (s.steal - before.steal) / (s.all - before.all)
+	return 100 * (now.steal - m.steal) / (now.all - m.all)
 }
 
-// describe is the machine in a line.
-func (m machine) describe() string {
+// Since is the machine with the load that it has now, and what was stolen since a moment.
+func (m Machine) Since(then Moment) Machine {
+	m.Load, m.Steal = loadAverage(), then.Steal()
+	return m
+}
+
+// Describe is the machine in a line.
+func (m Machine) Describe() string {
 	parts := []string{
 		fmt.Sprintf("%d cores (%s)", m.Cores, m.CPU), "Linux " + m.Kernel, m.Go,
 		fmt.Sprintf("%s, a sync takes %.2f ms", m.FileSystem, m.Sync), "load average " + m.Load, fmt.Sprintf("steal %.1f %%", m.Steal),
