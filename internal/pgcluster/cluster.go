@@ -77,6 +77,9 @@ func (c *Cluster) URL(database string) string {
 	return u.String()
 }
 
+// PID is the server's first process: the others are its children.
+func (c *Cluster) PID() int { return c.process.Pid }
+
 // Stop ends the server and removes its files. It disconnects whoever is still connected.
 func (c *Cluster) Stop() error { return errors.Join(c.halt(), c.remove()) }
 
