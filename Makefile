@@ -10,6 +10,8 @@ BUYERS ?= 20000
 CONCURRENCY ?= 200
 ONLY ?=
 SHORT ?=
+SCENARIO ?= flash
+ROUNDS ?= 1
 # Where `make test` also writes its events as JSON lines; empty: nowhere.
 TESTJSON ?=
 
@@ -50,6 +52,14 @@ run: build ## run everything in one process with a demo sale; data in ./data
 demo: build ## a flash sale with a crowd of buyers; fails if it does not add up (STORE=sqlite|postgres BUYERS= CONCURRENCY=)
 	$(GO) build -o bin/crowd ./loadtest/crowd
 	$(if $(filter postgres,$(STORE)),$(WITH_POSTGRES)) loadtest/demo.sh $(STORE) --buyers $(BUYERS) --concurrency $(CONCURRENCY)
+
+.PHONY: loadtest
+loadtest: build ## play a load test and write its report to results/ (SCENARIO=flash STORE=sqlite|postgres ROUNDS=1; bin/sluice loadtest list)
+	bin/sluice loadtest $(SCENARIO) --store $(STORE) --rounds $(ROUNDS)
+
+.PHONY: capacity
+capacity: build ## search the highest rate that keeps the limits, and write a report to results/ (STORE=sqlite|postgres)
+	bin/sluice loadtest search --store $(STORE)
 
 .PHONY: examples
 examples: ## run the example services with a small sale; fails if one of them has not got everything, once

@@ -99,6 +99,7 @@ func root() *cobra.Command {
 		{"sell", "Sales and their orders:", []*cobra.Command{saleCommand(), orderCommand(), auditCommand()}},
 		{"steer", "Steer doors and workers while they run:", []*cobra.Command{limitsCommand(), poolsCommand(), blockCommand(), unblockCommand()}},
 		{"settle", "What waits for an operator:", []*cobra.Command{deadLetterCommand(), refundCommand(), webhookCommand()}},
+		{"measure", "Measure before the night:", []*cobra.Command{loadtestCommand()}},
 		{"connect", "Connect a shop:", []*cobra.Command{ticketCommand(), eventCommand()}},
 	} {
 		cmd.AddGroup(&cobra.Group{ID: g.id, Title: g.title})

@@ -30,7 +30,9 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	_ = os.RemoveAll(builtIn) // empty: nothing
+	os.Exit(status)
 }
 
 // process is a running sluice.

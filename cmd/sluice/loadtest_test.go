@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/loadtest"
+	"sluice/loadtest/report"
+)
+
+var builtIn string // removed when the tests have ended; empty: nothing was built
+
+// built is the program itself: a load test starts it as its parts.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sluice-built-")
+	if err != nil {
+		return "", err
+	}
+	builtIn = dir
+	program := filepath.Join(dir, "sluice")
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", program, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return program, nil
+})
+
+// loadtestProcess starts `sluice loadtest`, in a shell where there is something to be done before.
+func loadtestProcess(t *testing.T, before string, args ...string) *process {
+	t.Helper()
+	program, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.Background(), program, append([]string{"loadtest"}, args...)...)
+	if before != "" {
+		cmd = exec.CommandContext(context.Background(), "bash", append([]string{"-c", before + `; exec "$0" "$@"`, program, "loadtest"}, args...)...)
+	}
+	return launchCommand(t, cmd)
+}
+
+const short = `name: short
+seed: 5
+parts: {bound: 200, drain_rate: 150}
+sales: [{name: rush, stock: 300}]
+crowd: {keyed: 0.5, double_click: 0.1, click_within: 100ms, retry: 0.5, tries: 3}
+warmup: {for: 500ms, rate: 50}
+phases:
+  - {name: calm, for: 1s, orders: {rate: 50}, pages: {rate: 50}}
+  - {name: burst, for: 2s, orders: {rate: 400, random: true}}
+  - {name: after, for: 1s, orders: {rate: 20}}
+`
+
+func scenarioFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "mine.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// onlyReport reads the one report of a folder.
+func onlyReport(t *testing.T, out string) *loadtest.Run {
+	t.Helper()
+	entries, err := os.ReadDir(out)
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%s has %v, want one report (%v)", out, entries, err)
+	}
+	run, err := report.Read(filepath.Join(out, entries[0].Name()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+func TestLoadtest_ReportsWhatTheAuditCounted(t *testing.T) {
+	t.Parallel()
+	stores := []string{"sqlite"}
+	if url := os.Getenv("SLUICE_TEST_POSTGRES"); url != "" {
+		stores = append(stores, url)
+	}
+	path := scenarioFile(t, short)
+	plans := map[string]bool{}
+	for _, store := range stores {
+		out := t.TempDir()
+		p := loadtestProcess(t, "", path, "--store", store, "--out", out, "--no-ceiling")
+		status := p.exit()
+		run := onlyReport(t, out)
+		round := run.Rounds[0]
+		// A busy machine may make the run invalid, and then the exit status says so.
+		if good := len(round.Invalid) == 0 && len(round.Broken) == 0; (status == 0) != good {
+			t.Errorf("exit status %d; invalid %q, broken %q", status, round.Invalid, round.Broken)
+		}
+		plans[run.Plan] = true
+		a, m := round.Audit, round.Measured
+		if !a.Balanced || len(a.Wrong) > 0 || a.Settled == 0 || a.Settled != a.Promised || a.Sold != 300 || a.Sampled == 0 {
+			t.Errorf("audit %+v; want all promised orders settled and the stock sold", a)
+		}
+		if m.Accepted < a.Promised || m.Sent != m.Planned || m.Refused["sold-out"]+m.Refused["none-free"]+m.Refused["queue-full"] == 0 || len(m.Failed) > 0 {
+			t.Errorf("measured %+v; want everything sent, and many refused", m)
+		}
+		for _, name := range []string{"door", "worker", "nsqd", "generator"} {
+			if m.CPU[name] <= 0 {
+				t.Errorf("processor time of %s: %v", name, m.CPU)
+			}
+		}
+		if len(round.Phases) != 3 || len(round.Series) < 4 || round.Series[2].Bound != 200 || m.Goodput <= 0 {
+			t.Errorf("%d phases, series %+v, goodput %v", len(round.Phases), round.Series, m.Goodput)
+		}
+	}
+	if len(plans) != 1 {
+		t.Errorf("runs of one seed have %d plans", len(plans))
+	}
+}
+
+// Reports are committed: they must not tell a password.
+func TestRepeats_KeepsPasswordsBack(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]string{
+		"postgres://shop:secret@db:5432/shop?sslmode=disable": "postgres://shop:xxxxx@db:5432/shop?sslmode=disable",
+		"--store=postgres://shop:secret@db/shop":              "--store=postgres://shop:xxxxx@db/shop",
+		"postgres://db/shop?password=secret":                  "postgres://db/shop?password=xxxxx",
+		"postgres://shop:secret%@db/shop":                     "postgres://xxxxx",
+		"postgres://shop@db/shop":                             "postgres://shop@db/shop",
+		"http://127.0.0.1:8080":                               "http://127.0.0.1:8080",
+		"--rounds=3":                                          "--rounds=3",
+	} {
+		if got := repeats([]string{"loadtest", arg}); got != "sluice loadtest "+want {
+			t.Errorf("%s: got %s", arg, got)
+		}
+	}
+}
+
+func TestLoadtest_InterruptedLeavesAPartialReportAndNothingElse(t *testing.T) {
+	t.Parallel()
+	out, work := t.TempDir(), t.TempDir()
+	p := loadtestProcess(t, "", scenarioFile(t, strings.Replace(short, "for: 2s", "for: 2m", 1)), "--out", out, "--work", work, "--no-ceiling")
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.said(), "burst"); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the burst does not begin")
+		}
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if status := p.exit(); status != 1 {
+		t.Errorf("exit status %d, want 1", status)
+	}
+	run := onlyReport(t, out)
+	if a := run.Rounds[0].Audit; !run.Partial || !a.Balanced || a.Settled != a.Promised || a.Settled == 0 {
+		t.Errorf("partial %v, audit %+v", run.Partial, a)
+	}
+	if !strings.Contains(p.said(), "PARTIAL") {
+		t.Error("it does not say that the report is partial")
+	}
+	if left, err := os.ReadDir(work); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v (%v)", left, err)
+	}
+}
+
+func TestLoadtest_RefusesWhatCanNotBePlayed(t *testing.T) {
+	t.Parallel()
+	good := scenarioFile(t, short)
+	slow := scenarioFile(t, strings.Replace(short, "drain_rate: 150", "slow: {for: 1s, busy: 1ms, of: 2ms}", 1))
+	for _, c := range []struct {
+		before, args, says string
+	}{
+		{"", "nosuch", "there is none of this name; want one of baseline"},
+		{"", scenarioFile(t, short+"colour: blue\n"), "there is no key colour"},
+		{"", scenarioFile(t, strings.Replace(short, "rate: 400", "rate: -4", 1)), "phases[1].orders.rate: -4; want 0 to 200000"},
+		{"", good + " --target http://127.0.0.1:1", "the front door at http://127.0.0.1:1 is not ready"},
+		{"", good + " --target ftp://127.0.0.1:1", "want the URL of a front door"},
+		{"", good + " --target http://192.0.2.1:80", "it is not on this machine"},
+		{"", slow + " --target http://127.0.0.1:1", "can't be slowed"},
+		{"", good + " --store mysql", "want sqlite, postgres or postgres://"},
+		{"", good + " --rounds 0", "want 1 to 100"},
+		{"", good + " --work /nowhere/at/all", "--work"},
+		{"ulimit -n 120", good, "run `ulimit -n 356` first"},
+		{"", "plan", "--report is missing"},
+		{"", "plan --report /nowhere", "/nowhere"},
+		{"", "plan --peak fast", "want a rate above 0"},
+		{"", "compare /nowhere /nowhere", "/nowhere"},
+		{"", "search --within 7", "search within 7"},
+	} {
+		out := t.TempDir()
+		args := strings.Fields(c.args)
+		if args[0] != "plan" && args[0] != "compare" {
+			args = append(args, "--out", out, "--no-ceiling")
+		}
+		p := loadtestProcess(t, c.before, args...)
+		status := p.exit()
+		said := strings.TrimSpace(p.said())
+		last := said[strings.LastIndex(said, "\n")+1:]
+		if status != 2 || !strings.Contains(last, c.says) {
+			t.Errorf("%s %s: exit status %d, and it says %q; want 2 and %q in its last line", c.before, c.args, status, said, c.says)
+		}
+		if left, err := os.ReadDir(out); err != nil || len(left) > 0 {
+			t.Errorf("%s leaves %v (%v)", c.args, left, err)
+		}
+	}
+}
+
+// The disk that reports go to is a tiny one, in a mount namespace of the test's own.
+func TestLoadtest_FindsAFullDiskBeforeItBegins(t *testing.T) {
+	t.Parallel()
+	if out, err := exec.CommandContext(t.Context(), "unshare", "-rm", "true").CombinedOutput(); err != nil {
+		t.Skipf("no mount namespace to be had here: %v %s", err, out)
+	}
+	program, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `mount -t tmpfs -o size=1m none "$1" && "$0" loadtest "$2" --no-ceiling --out "$1"; status=$?; ls -A "$1"; exit $status`
+	p := launchCommand(t, exec.CommandContext(context.Background(), "unshare", "-rm", "bash", "-c", script, program, t.TempDir(), scenarioFile(t, short)))
+	if status := p.exit(); status != 2 || strings.Count(strings.TrimSpace(p.said()), "\n") > 0 || !strings.Contains(p.said(), "no space left") {
+		t.Errorf("exit status %d, and it says %q; want 2, and one line", status, p.said())
+	}
+}
