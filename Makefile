@@ -32,8 +32,8 @@ setup: ## download modules, and install PostgreSQL where it is missing (root on 
 	$(WITH_POSTGRES) true
 
 .PHONY: build
-build: ## build bin/sluice
-	$(GO) build -o bin/sluice ./cmd/sluice
+build: ## build bin/sluice, stamped with its commit
+	$(GO) build -buildvcs=auto -o bin/sluice ./cmd/sluice
 
 # The annotations that the .proto files import come with Kratos.
 .PHONY: api
