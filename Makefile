@@ -12,6 +12,11 @@ ONLY ?=
 SHORT ?=
 SCENARIO ?= flash
 ROUNDS ?= 1
+SEED ?=
+# Where `make faults` writes its report; empty: results for the whole matrix, nowhere for a part.
+OUT ?=
+SEEDS ?= $(if $(filter 1,$(SHORT)),1,$(if $(ONLY),1,3))
+JOBS ?= 6
 # Where `make test` also writes its events as JSON lines; empty: nowhere.
 TESTJSON ?=
 
@@ -75,11 +80,31 @@ test: ## run all tests, with a private PostgreSQL and with real processes that a
 
 .PHONY: race
 race: ## run all tests but the kill tests with the race detector, in the processes under test too
-	$(WITH_POSTGRES) $(GO) test -race -timeout 20m -skip TestKill ./...
+	$(WITH_POSTGRES) $(GO) test -race -timeout 20m -skip 'TestKill|TestFaults' ./...
 
-.PHONY: kill
-kill: ## run the kill tests ten times (SLUICE_FAULT_SEED repeats a run)
-	SLUICE_FAULT_RUNS=$${SLUICE_FAULT_RUNS:-10} $(WITH_POSTGRES) $(GO) test -count=1 -v -timeout 60m -run 'TestKill|TestBound' ./faulttest
+.PHONY: faults
+faults: ## play the fault matrix and write results/faults.* (SEED=1 SEEDS=3 JOBS=6; ONLY=part of a name,… or SHORT=1: a part, written only to OUT=folder)
+	$(GO) build -buildvcs=auto -o bin/sluice ./cmd/sluice
+	$(GO) build -o bin/checker ./faulttest/checker
+	$(GO) build -buildvcs=auto -o bin/faults ./faulttest/matrix
+	bin/faults $(if $(ONLY),--only '$(ONLY)') --seed $(or $(SEED),1) --seeds $(SEEDS) --jobs $(JOBS) $(if $(filter 1,$(SHORT)),--short) \
+		$(if $(OUT),--out '$(OUT)',$(if $(ONLY)$(filter 1,$(SHORT)),,--out results))
+
+.PHONY: simulate
+simulate: ## drive the protocol through random schedules of faults, without sockets or time (FOR=1m; SEED=n repeats one; STEPS=2000 each)
+	$(GO) test -count=1 -v -timeout 24h -run TestSimulation_KeepsEveryPromise ./internal/simulate -steps $(or $(STEPS),2000) $(if $(SEED),-seed $(SEED) $(if $(FOR),-for $(FOR)),-for $(or $(FOR),1m))
+
+.PHONY: fewfaults
+fewfaults: ## play eleven runs of the fault matrix, of the faults that need no special machine; two minutes
+	SLUICE_FAULTS_FEW=1 $(WITH_POSTGRES) $(GO) test -count=1 -v -timeout 10m -run TestFaults_AFewOfTheMatrix ./faulttest/matrix
+
+# FOR is some minutes at least: memory is compared with what it was after two.
+.PHONY: soak
+soak: ## three times the capacity and a random fault every 20 s, on PostgreSQL with two doors; writes results/soak.* (FOR=20m SEED=1)
+	$(GO) build -buildvcs=auto -o bin/sluice ./cmd/sluice
+	$(GO) build -o bin/checker ./faulttest/checker
+	$(GO) build -buildvcs=auto -o bin/faults ./faulttest/matrix
+	bin/faults --soak $(or $(FOR),20m) --seed $(or $(SEED),1) --out results
 
 .PHONY: browser
 browser: ## look at the pages through a real browser; installs chromium where it is missing (SLUICE_SCREENSHOTS=dir keeps pictures)

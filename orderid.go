@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"math"
 	"sync"
 )
 
@@ -110,14 +111,28 @@ func (k *IDKey) Fingerprint() string { return k.fingerprint }
 // ID derives the order id of one attempt. Inputs are length-prefixed, so no two different quadruples collide by
 // concatenation.
 func (k *IDKey) ID(sale, user, key []byte, attempt int) OrderID {
+	return deriveID(k, sale, user, key, uint32(attempt))
+}
+
+// Issued reports whether o has the id that ID gives its own sale, user, key and attempt, so that a door has promised this order
+// to this buyer. Genuine tells less: that some order has the id. Neither vouches for quantity, attributes and times.
+func (k *IDKey) Issued(o *Order) bool {
+	if o.Attempt < 0 || uint64(o.Attempt) > math.MaxUint32 {
+		return false
+	}
+	id := deriveID(k, o.Sale, o.User, o.Key, uint32(o.Attempt))
+	return subtle.ConstantTimeCompare(id[:], o.ID[:]) == 1
+}
+
+func deriveID[T string | []byte](k *IDKey, sale, user, key T, attempt uint32) OrderID {
 	s := k.states.Get().(*idState)
 	defer k.states.Put(s)
 	s.in = s.in[:0]
-	for _, part := range [...][]byte{sale, user, key} {
+	for _, part := range [...]T{sale, user, key} {
 		s.in = binary.BigEndian.AppendUint32(s.in, uint32(len(part)))
 		s.in = append(s.in, part...)
 	}
-	s.in = binary.BigEndian.AppendUint32(s.in, uint32(attempt))
+	s.in = binary.BigEndian.AppendUint32(s.in, attempt)
 	s.mac.Reset()
 	s.mac.Write(s.in)
 	sum := s.mac.Sum(s.out[:0])

@@ -71,6 +71,31 @@ func TestIDKey_KnowsAnInventedIDWithoutALookUp(t *testing.T) {
 	}
 }
 
+func TestIDKey_KnowsWhoseOrderAnIDWasIssuedFor(t *testing.T) {
+	k := testKey(t, "a")
+	mine := Order{Sale: "demo", User: "u1", Key: "k", Attempt: 1, Quantity: 2}
+	mine.ID = k.ID([]byte("demo"), []byte("u1"), []byte("k"), 1)
+	if !k.Issued(&mine) {
+		t.Errorf("%+v counts as forged", mine)
+	}
+	for name, forge := range map[string]func(o *Order){
+		"another sale":                func(o *Order) { o.Sale = "other" },
+		"another buyer":               func(o *Order) { o.User = "u2" },
+		"another key":                 func(o *Order) { o.Key = "l" },
+		"no key":                      func(o *Order) { o.Key = "" },
+		"another attempt":             func(o *Order) { o.Attempt = 0 },
+		"an attempt below 0":          func(o *Order) { o.Attempt -= 1 << 32 },
+		"an attempt that is too high": func(o *Order) { o.Attempt += 1 << 32 },
+		"another order's id":          func(o *Order) { o.ID = k.ID([]byte("demo"), []byte("u2"), nil, 0) },
+		"another shop's id":           func(o *Order) { o.ID = testKey(t, "b").ID([]byte("demo"), []byte("u1"), []byte("k"), 1) },
+	} {
+		forged := mine
+		if forge(&forged); k.Issued(&forged) {
+			t.Errorf("%s: %+v counts as issued", name, forged)
+		}
+	}
+}
+
 func TestIDKey_NeedsEnoughSecret(t *testing.T) {
 	if _, err := NewIDKey(make([]byte, MinIDKeyBytes-1)); err == nil || !strings.Contains(err.Error(), "at least 32") {
 		t.Errorf("NewIDKey with a short secret = %v", err)
@@ -89,6 +114,10 @@ func TestIDKey_AllocatesNothing(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(1000, func() { k.Genuine(id) }); n != 0 {
 		t.Errorf("Genuine allocates %v times", n)
+	}
+	o := Order{ID: id, Sale: "demo", User: "u1", Key: "k"}
+	if n := testing.AllocsPerRun(1000, func() { k.Issued(&o) }); n != 0 {
+		t.Errorf("Issued allocates %v times", n)
 	}
 }
 
@@ -122,6 +151,19 @@ func BenchmarkID(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		k.ID(sale, user, key, 0)
+	}
+}
+
+// The worker's check of each order.
+func BenchmarkIssued(b *testing.B) {
+	k := testKey(b, "a")
+	o := Order{Sale: "demo", User: "buyer-000001", Key: "5a46f2c0-0fce-814f-920e-caf5b0d6fdba"}
+	o.ID = k.ID([]byte(o.Sale), []byte(o.User), []byte(o.Key), 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		if !k.Issued(&o) {
+			b.Fatal("not issued")
+		}
 	}
 }
 

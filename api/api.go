@@ -134,9 +134,14 @@ type Door struct {
 	IDKey    string `json:"id_key,omitempty"`   // the fingerprint of its id key, which must be the worker's; empty: it does not tell
 	Instance string `json:"instance,omitempty"` // tells this run of the door from every other one; empty: it does not tell
 	Leaving  bool   `json:"leaving,omitempty"`  // it stops, and lets go of its name
+
+	// Journal is the door's journal, which one process at a time has, and Life how often it was opened: a door that died comes back to
+	// its own name with the same one and the next number. Empty: it does not tell.
+	Journal string `json:"journal,omitempty"`
+	Life    uint64 `json:"life,omitempty"`
 }
 
-// MaxInstanceBytes bounds what tells one run of a door from another.
+// MaxInstanceBytes bounds what tells one run of a door from another, and one journal from another.
 const MaxInstanceBytes = 64
 
 // NameHeld is how long a door that has fallen silent keeps its name from another one.

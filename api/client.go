@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,14 +32,25 @@ const maxAnswerBytes = 64 << 20
 
 // NewClient makes a client for an address such as 127.0.0.1:8081 or https://sluice.example. token may be empty.
 // Requests end with their context alone: give every call one with a deadline.
-func NewClient(address, token string) *Client {
+func NewClient(address, token string) *Client { return NewSecureClient(address, token, nil) }
+
+// NewSecureClient is NewClient with authorities and a certificate of its own, for https://. With a secure that is not nil,
+// an address without a scheme is of HTTPS.
+func NewSecureClient(address, token string, secure *tls.Config) *Client {
 	if !strings.Contains(address, "://") {
-		address = "http://" + address
+		address = map[bool]string{false: "http://", true: "https://"}[secure != nil] + address
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.MaxIdleConnsPerHost = 8
-	return &Client{base: strings.TrimSuffix(address, "/"), token: token, http: &http.Client{Transport: transport}}
+	if secure != nil {
+		transport.TLSClientConfig = secure.Clone()
+	}
+	return &Client{base: strings.TrimSuffix(address, "/"), token: token, http: &http.Client{
+		Transport: transport,
+		// The API redirects nobody: whoever does is another, and a token is not for them.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // Close lets the client's connections go.

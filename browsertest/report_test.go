@@ -13,7 +13,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// writeReport writes the report of a load test, which happened once, again.
+// writeReport writes the report of a made-up run, which has everything that a report can show: a search, and a crowd of 60,000.
 func writeReport(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "report")
@@ -63,18 +63,7 @@ func TestReport_ShowsItsVerdictAndEveryChart(t *testing.T) {
 		if wide := eval[int64](b, `document.documentElement.scrollWidth`); wide > width {
 			t.Errorf("the page is %d wide in a window of %d", wide, width)
 		}
-		charts := eval[[]drawing](b, drawings)
-		if len(charts) != 7 {
-			t.Errorf("%d: %d charts, want 7", width, len(charts))
-		}
-		for _, c := range charts {
-			if c.Width < 300 || c.Height < 150 || c.Lines < 3 || c.Texts < 8 || c.Title == "" || len(c.About) < 50 {
-				t.Errorf("%d: a chart is not drawn: %+v", width, c)
-			}
-			if len(c.Outside) > 0 || len(c.Over) > 0 || c.Smallest < 8 {
-				t.Errorf("%d: %s: texts outside of it: %q, over each other: %q, smallest %.1f px", width, c.Title, c.Outside, c.Over, c.Smallest)
-			}
-		}
+		b.drawn(width)
 		for theme, want := range map[string][2]int{"light": {200, 255}, "dark": {0, 60}} { // how bright the paper is
 			b.theme(theme)
 			if paper := brightness(b, "body"); paper < want[0] || paper > want[1] {
@@ -89,6 +78,42 @@ func TestReport_ShowsItsVerdictAndEveryChart(t *testing.T) {
 	if loaded := eval[[]string](b, `performance.getEntriesByType("resource").map(e => e.name)`); len(loaded) > 0 {
 		t.Errorf("it loads %q", loaded)
 	}
+	b.quiet()
+}
+
+// drawn looks whether all charts are.
+func (b *tab) drawn(width int64) {
+	b.t.Helper()
+	charts := eval[[]drawing](b, drawings)
+	if len(charts) != 7 {
+		b.t.Errorf("%d: %d charts, want 7", width, len(charts))
+	}
+	for _, c := range charts {
+		if c.Width < 300 || c.Height < 150 || c.Lines < 3 || c.Texts < 8 || c.Title == "" || len(c.About) < 50 {
+			b.t.Errorf("%d: a chart is not drawn: %+v", width, c)
+		}
+		if len(c.Outside) > 0 || len(c.Over) > 0 || c.Smallest < 8 {
+			b.t.Errorf("%d: %s: texts outside of it: %q, over each other: %q, smallest %.1f px", width, c.Title, c.Outside, c.Over, c.Smallest)
+		}
+	}
+}
+
+// What a run really gives is another matter than what a test makes up.
+func TestReport_OfARunIsDrawn(t *testing.T) {
+	out := t.TempDir()
+	cmd := exec.CommandContext(context.Background(), sluice, "loadtest", "smoke", "--no-ceiling", "--out", out, "--work", t.TempDir())
+	said, err := cmd.CombinedOutput() // a busy machine may make the run invalid, which is an error: the report is there all the same
+	pages, _ := filepath.Glob(filepath.Join(out, "*", "report.html"))
+	if len(pages) != 1 {
+		t.Fatalf("reports %q: %v: %s", pages, err, said)
+	}
+	b := openTab(t)
+	b.do(chromedp.EmulateViewport(1280, 800), chromedp.Navigate("file://"+pages[0]))
+	b.drawn(1280)
+	if verdict := eval[string](b, `document.querySelector("#verdict").innerText`); !strings.Contains(verdict, "The audit agrees") {
+		t.Errorf("the verdict is %q", verdict)
+	}
+	b.wholePicture("report-smoke")
 	b.quiet()
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,7 +43,7 @@ type Config struct {
 	TicketBuyer    string        // the claim that names the buyer
 	TicketCookie   string        // the cookie that may hold a ticket
 	AddressHeader  string        // in which trusted proxies list addresses
-	AddressRate    int           // requests a second of one address without an identity; 0: any
+	AddressRate    int           // new orders a second of one address without an identity, and bad tickets with one; 0: any
 	BuyerRate      int           // new orders a second of one buyer; 0: any
 	MaxConnections int           // of buyers; 0: what the limit of open files leaves
 	CORSOrigins    []string      // whose pages may read a door's answers: exact origins, or "*" alone
@@ -53,6 +52,16 @@ type Config struct {
 	BusyPage       string        // URL with {sale}, {reason}, for browsers that are refused; empty: the door's own page
 	TLSCert        string        // PEM file of a door's certificates; empty: no TLS
 	TLSKey         string        // PEM file of their key
+	AdminTLSCert   string        // PEM file of the certificates of the operations API, and of a door's metrics; empty: no TLS
+	AdminTLSKey    string        // PEM file of their key
+	AdminCA        string        // PEM file of the authorities of the operations API that is asked; empty: the system's, for https://
+	NSQDTLSCert    string        // PEM file of nsqd's certificates; empty: no TLS
+	NSQDTLSKey     string        // PEM file of their key
+	NSQDClientCA   string        // PEM file of the authorities of nsqd's clients; empty: they show no certificate
+	NSQDCA         string        // PEM file of the authorities of the nsqd that is asked; empty: no TLS
+	NSQDClientCert string        // PEM file of the certificate that nsqd is shown; empty: none
+	NSQDClientKey  string        // PEM file of its key
+	TrustStoreNet  bool          // speak to a PostgreSQL beyond loopback without TLS
 	MaxWait        time.Duration // longest wait to admit for; 0: any
 	DrainRate      int           // orders a second; 0: no limit
 	DrainWorkers   int           // most transactions at a time
@@ -63,12 +72,14 @@ type Config struct {
 	EventChannels  []string      // of the topic of events, made before the first event
 	EventRetention time.Duration // how long events are kept and sent again
 	EventBacklog   int           // most messages in the deepest of the channels
+	JournalMemory  int           // MiB of a door's journal: cache, tables, filter
 	DiskFloor      int           // MiB of free disk below which a door stops admitting
 	Demo           bool          // create the sale "demo"
 	LogFormat      string        // "text" or "json"
 	LogVerbose     bool          // log debug events too
 
 	AddressConnections int // most of one address at once; 0: a quarter of MaxConnections
+	AdminConnections   int // of the operations API; 0: what the limit of open files leaves, 1024 at most
 }
 
 // Error says what is wrong with a setting. Such errors are usage errors.
@@ -137,7 +148,7 @@ func Load(fs *pflag.FlagSet) (Config, error) {
 			err = s.set(&c, value)
 		}
 		if err != nil {
-			return Config{}, wrong("%s %q (from %s): %v", s.key, redacted(value), source(v, fs, s.key), err)
+			return Config{}, wrong("%s %q (from %s): %v", s.key, shown(s.key, value), source(v, fs, s.key), err)
 		}
 	}
 	return c, nil
@@ -199,22 +210,35 @@ func readFile(v *viper.Viper, fs *pflag.FlagSet) error {
 	if err := v.ReadInConfig(); err != nil {
 		return wrong("config file %s: %v", file, err)
 	}
-	return unknownKeys(v, file)
+	return unknownKeys(file)
 }
 
-func unknownKeys(v *viper.Viper, file string) error {
-	for _, key := range v.AllKeys() {
-		if v.InConfig(strings.SplitN(key, ".", 2)[0]) && !slices.ContainsFunc(settings, func(s setting) bool { return s.key == key }) {
-			return wrong("config file %s: %q is not a key; want one of %s", file, key, strings.Join(Keys(), ", "))
+// unknownKeys reads the file once more, for itself: a key may have a dot in it, which is no reason to overlook it.
+func unknownKeys(file string) error {
+	const inside = "\x00"
+	alone := viper.NewWithOptions(viper.KeyDelimiter(inside))
+	alone.SetConfigFile(file)
+	alone.SetConfigType("yaml")
+	if err := alone.ReadInConfig(); err != nil {
+		return wrong("config file %s: %v", file, err)
+	}
+	for _, key := range alone.AllKeys() {
+		if !slices.ContainsFunc(settings, func(s setting) bool { return s.key == key }) {
+			return wrong("config file %s: %q is not a key; want one of %s", file, shown("", strings.ReplaceAll(key, inside, ".")), strings.Join(Keys(), ", "))
 		}
 	}
 	return nil
 }
 
-// redacted hides the password of what may be a database URL.
-func redacted(text string) string {
-	if u, err := url.Parse(text); err == nil && u.User != nil {
-		return u.Redacted()
+// shown is a value as an error may tell it: what may have a password in it is not told. Of the store that is all but its
+// first word, for who mistypes a URL mistypes it anywhere; of others, what looks like a URL with somebody's name.
+func shown(key, text string) string {
+	scheme, rest, isURL := strings.Cut(text, "://")
+	switch {
+	case !isURL && key == "store" && strings.ContainsFunc(text, func(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') }):
+		return "…"
+	case isURL && (key == "store" || strings.Contains(rest, "@") || strings.Contains(rest, "password=")):
+		return scheme + "://…"
 	}
 	return text
 }

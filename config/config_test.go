@@ -92,7 +92,7 @@ func TestLoad_SaysWhatIsWrongWhereItCameFromAndWhatIsAllowed(t *testing.T) {
 		{args: []string{"--listen", "8080"}, want: []string{"listen", "host:port"}},
 		{args: []string{"--listen", "127.0.0.1:99999"}, want: []string{"listen", "0 to 65535"}},
 		{args: []string{"--store", "mysql://x"}, want: []string{"store", "sqlite", "postgres://"}},
-		{args: []string{"--store", "mysql://u:secret@h/x"}, want: []string{"store", "xxxxx"}},
+		{args: []string{"--store", "mysql://u:secret@h/x"}, want: []string{"store", "mysql://…"}},
 		{args: []string{"--log-format", "xml"}, want: []string{"log-format", "text, json"}},
 		{env: "SLUICE_DEMO", value: "perhaps", want: []string{"demo", "true or false"}},
 		{args: []string{"--data", ""}, want: []string{"data", "must not be empty"}},
@@ -198,6 +198,8 @@ func TestLoad_TakesChannelsOfEvents(t *testing.T) {
 		{"--events-retention", "59s", "want a duration from 1m0s to 720h0m0s"},
 		{"--events-retention", "721h", "want a duration from 1m0s to 720h0m0s"},
 		{"--events-backlog", "0", "want a whole number from 1000 to"},
+		{"--admin-connections", "-1", "want a whole number from 0 to 100000"},
+		{"--admin-connections", "100001", "want a whole number from 0 to 100000"},
 	} {
 		if _, err := load(t, Keys(), c.flag, c.text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %q: error %v, want %q", c.flag, c.text, err, c.want)

@@ -17,6 +17,8 @@ import (
 
 	_ "github.com/jackc/pgx/v5/stdlib" // database/sql driver "pgx"
 	_ "modernc.org/sqlite"             // database/sql driver "sqlite"
+
+	"sluice/faulttest/check"
 )
 
 // call sends one request to the operations API or the door and reads a JSON answer.
@@ -134,40 +136,21 @@ func (s store) views(t *testing.T) (orders []OrderRow, sales []SaleRow) {
 	db := s.open(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	orders = readAll(ctx, t, db, `SELECT CAST(id AS TEXT), sale, buyer, COALESCE(key, ''), quantity, state, version FROM sluice_orders`,
-		func(r *OrderRow) []any {
-			return []any{&r.ID, &r.Sale, &r.Buyer, &r.Key, &r.Quantity, &r.State, &r.Version}
-		})
-	sales = readAll(ctx, t, db, `SELECT id, stock, topups, free, held, sold FROM sluice_sales`, func(r *SaleRow) []any {
-		return []any{&r.ID, &r.Stock, &r.TopUps, &r.Free, &r.Held, &r.Sold}
-	})
-	return orders, sales
-}
-
-func readAll[T any](ctx context.Context, t *testing.T, db *sql.DB, query string, into func(*T) []any) (list []T) {
-	t.Helper()
-	rows, err := db.QueryContext(ctx, query)
+	orders, err := check.ReadOrders(ctx, db, saleID)
 	if err != nil {
-		t.Fatalf("%s: %v", query, err)
+		t.Fatal(err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var r T
-		if err := rows.Scan(into(&r)...); err != nil {
-			t.Fatalf("%s: %v", query, err)
-		}
-		list = append(list, r)
+	sales, err = check.ReadSales(ctx, db)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := rows.Err(); err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	return list
+	return orders, sales
 }
 
 // judge gathers all facts after a rush and fails the test for every promise that was broken.
 func judge(t *testing.T, b *buyers, admin string, s store) []OrderRow {
 	t.Helper()
-	return judgeFacts(t, b, admin, s, Facts{Buyers: int64(b.count)})
+	return judgeFacts(t, b, admin, s, Facts{Run: check.Run{Buyers: int64(b.count)}})
 }
 
 // judgeFacts is judge for who knows more of the sale than how many wanted to buy.

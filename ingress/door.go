@@ -120,8 +120,9 @@ type Door struct {
 	buyers    *limiter.Buckets
 	addresses *limiter.Buckets
 
-	admitted  atomic.Uint64 // orders ever given a credit; an order's own number is its place in the line
-	released  atomic.Uint64 // credits ever given back
+	gone      uint64        // orders that had left the line before this run; fixed
+	released  atomic.Uint64 // credits given back in this run
+	leftAt    atomic.Int64  // when the last of them was, in nanoseconds after began
 	limits    atomic.Pointer[limits]
 	drainable atomic.Int64   // orders that drain within the longest wait
 	rate      atomic.Uint64  // float64 bits: orders a second that leave the queue; 0 unknown
@@ -170,15 +171,21 @@ func New(cfg Config, parts Parts) (*Door, error) {
 }
 
 // restore makes every promise of an earlier run outstanding again, in the order in which they were made: nobody's position
-// grows. Whether the queue still knows them is doubtful.
+// grows. Whether the queue still knows them is doubtful. A door with another id key does not start: workers with that key would
+// keep its promises for forged.
 func (d *Door) restore() error {
-	err := d.Journal.Outstanding(func(o sluice.Order) error {
+	err := d.Journal.Outstanding(func(o sluice.Order, place uint64) error {
+		if !d.Keys.Issued(&o) {
+			return fmt.Errorf("order %s was admitted with another id key: start this door with that one until nothing is outstanding", o.ID)
+		}
 		l := d.board.list(o.Sale)
 		l.queued.Add(int64(o.Quantity))
-		d.credits.Restore(o.ID, &outstanding{order: o, sale: l, place: d.admitted.Add(1), phase: doubtful}, &d.common)
+		d.credits.Restore(o.ID, &outstanding{order: o, sale: l, place: place, phase: doubtful}, &d.common)
 		return nil
 	})
-	if n := d.credits.Outstanding(); n > 0 {
+	n := d.credits.Outstanding()
+	d.gone = d.Journal.Appended() - uint64(n)
+	if n > 0 {
 		d.Logger.Info("orders restored from the journal", "outstanding", n)
 	}
 	return err
@@ -243,7 +250,8 @@ func (d *Door) followRate(ctx context.Context) {
 			return
 		case <-tick.C:
 			now, pace := time.Now(), d.board.workersPace() // a busy machine looks later than the tick says
-			measured.Observe(now, d.released.Load(), d.backlog())
+			released := d.released.Load()                  // first: what leaves meanwhile is counted with its time at the next look
+			measured.Observe(now, released, d.began.Add(time.Duration(d.leftAt.Load())), d.backlog())
 			rate := measured.Rate(now)
 			if rate == 0 {
 				rate = pace.DrainRate * d.board.share(d.limits.Load().bound) // faster than that they are not

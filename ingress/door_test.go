@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice"
 	"sluice/limiter"
@@ -178,6 +180,26 @@ func TestDoor_RestartKeepsEveryPromise(t *testing.T) {
 	}
 }
 
+// P3: with another key no worker would settle what this door has promised.
+func TestDoor_DoesNotStartWithAnotherKeyWhileItsPromisesAreOpen(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	a := s.buy("u1")
+	s.want(a, 202, "queued")
+	another, err := sluice.NewIDKey(bytes.Repeat([]byte("l"), sluice.MinIDKeyBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := s.Parts
+	parts.Keys, parts.Metrics = another, prometheus.NewRegistry()
+	if _, err := New(testConfig(), parts); err == nil || !strings.Contains(err.Error(), a.Order) || !strings.Contains(err.Error(), "another id key") {
+		t.Errorf("New with another key = %v", err)
+	}
+	s.hear(s.outcome(a.Order, sluice.Held, 2))
+	if _, err := New(testConfig(), parts); err != nil {
+		t.Errorf("New with another key, when nothing is outstanding = %v", err)
+	}
+}
+
 func TestDoor_CarriesAgainWhatARestartedQueueForgot(t *testing.T) {
 	s := newStand(t, testConfig(), nil, sale("demo", nil))
 	s.carrier.sent = s.Sent
@@ -306,6 +328,37 @@ func TestDoor_AStalledDiskIsUnavailableAndKeepsTheCredit(t *testing.T) {
 	disk.Unlock()
 	s.eventually("the order is durable, so its repeat is answered", func() bool { return s.buy("u1").status == 200 })
 	s.eventually("the order is carried although nobody was told 202", func() bool { return len(s.carrier.carried()) == 1 })
+}
+
+// An ask that waits for as long as an answer may take, behind others whom a disk holds up, is not admitted after that: its buyer has given
+// up, and may have been refused since.
+func TestDoor_AnAskThatIsTooOldIsNotAdmitted(t *testing.T) {
+	cfg := testConfig()
+	cfg.Answer = 200 * time.Millisecond
+	s := newStand(t, cfg, nil, sale("demo", nil))
+	held, release := make(chan struct{}), make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		_, _, err := s.credits.Take(s.Keys.ID([]byte("demo"), []byte("u1"), nil, 0), 100, func() (*outstanding, error) {
+			close(held)
+			<-release
+			return nil, errSlowDisk
+		})
+		if !errors.Is(err, errSlowDisk) {
+			t.Errorf("the one in front: %v", err)
+		}
+	})
+	<-held
+	var a answer
+	others.Go(func() { a = s.buy("u1") })
+	time.Sleep(5 * cfg.Answer) // its goroutine may be late
+	close(release)
+	others.Wait()
+	s.want(a, 503, "unavailable")
+	if n := s.credits.Outstanding(); n != 0 {
+		t.Errorf("%d orders are outstanding, want none", n)
+	}
+	s.want(s.buy("u1"), 202, "queued")
 }
 
 func TestDoor_PositionNeverGrows(t *testing.T) {
@@ -461,7 +514,7 @@ func TestDoor_ClockNeverRunsAheadOfTheStores(t *testing.T) {
 	s := newStand(t, testConfig(), nil, sale("demo", nil))
 	s.truth.slow = 300 * time.Millisecond
 	before := time.Now()
-	if err := s.refreshFacts(t.Context()); err != nil {
+	if err := s.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if now := s.storeNow(); now.After(time.Now()) || now.Before(before) {

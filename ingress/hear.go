@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"time"
 
 	"sluice"
 )
@@ -30,15 +31,17 @@ func (d *Door) Hear(ctx context.Context, changes ...sluice.Changes) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	now := int64(time.Since(d.began))
 	for i := range news.statuses {
-		d.announce(&news.statuses[i])
+		d.announce(&news.statuses[i], now)
 	}
 	return nil
 }
 
-// announce gives the order's credit back and wakes whoever waits for it. Its status is durable by now.
-func (d *Door) announce(s *sluice.Status) {
+// announce gives the order's credit back and wakes whoever waits for it. Its status is durable by now, in nanoseconds after d began.
+func (d *Door) announce(s *sluice.Status, now int64) {
 	if o, held := d.credits.Release(s.Order); held {
+		d.leftAt.Store(now)
 		d.released.Add(1)
 		d.noteSlack()
 		o.sale.queued.Add(-int64(o.order.Quantity))

@@ -206,7 +206,7 @@ func newStand(t testing.TB, cfg Config, disk vfs.FS, sales ...sluice.Sale) *stan
 			t.Error(err)
 		}
 	})
-	if err := s.refreshFacts(t.Context()); err != nil {
+	if err := s.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -244,7 +244,16 @@ const from = "\x00from"
 
 func (s *stand) call(method, path, body string, headers ...string) answer {
 	s.t.Helper()
+	return s.callOver(nil, method, path, body, headers...)
+}
+
+// callOver is a call over a connection; nil: none.
+func (s *stand) callOver(c net.Conn, method, path, body string, headers ...string) answer {
+	s.t.Helper()
 	var ctx fasthttp.RequestCtx
+	if c != nil {
+		ctx.Init2(c, nil, false)
+	}
 	ctx.Request.Header.SetMethod(method)
 	ctx.Request.SetRequestURI(path)
 	if body != "" {

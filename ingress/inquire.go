@@ -87,16 +87,17 @@ func (d *Door) inquire(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		ids := d.ask.take()
-		if len(ids) == 0 {
-			continue
-		}
-		d.askFor(ctx, ids)
+		d.Inquire(ctx)
 	}
 }
 
-// askFor hears the answer, if there is one. Nothing depends on it: who waits is answered with what is known.
-func (d *Door) askFor(ctx context.Context, ids []sluice.OrderID) {
+// Inquire asks one question, if there is any, and hears the answer, if one comes. Nothing depends on it: who waits is answered with
+// what is known. Run does it every inquireEvery.
+func (d *Door) Inquire(ctx context.Context) {
+	ids := d.ask.take()
+	if len(ids) == 0 {
+		return
+	}
 	asked, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	changes, err := d.Truth.Statuses(asked, ids)

@@ -42,9 +42,10 @@ func (d *Door) askFacts(ctx context.Context, leaving bool) (api.Facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	limits := d.limits.Load()
+	name, life := d.Journal.Life()
 	told, err := d.Truth.Facts(ctx, api.Door{
 		Door: d.cfg.Name, Bound: limits.bound, LimitsVersion: limits.version,
-		IDKey: d.Keys.Fingerprint(), Instance: d.instance, Leaving: leaving,
+		IDKey: d.Keys.Fingerprint(), Instance: d.instance, Leaving: leaving, Journal: name, Life: life,
 	})
 	switch refusal := refusalOfDoor(err); {
 	case err == nil:

@@ -20,16 +20,16 @@ func TestDoor_TakesNoOrdersWhileTheWorkerTurnsItAway(t *testing.T) {
 		s := newStand(t, testConfig(), nil, sale("demo", nil))
 		s.want(s.call("POST", "/v1/sales/demo/orders", `{"user":"alice"}`), 202, "queued")
 		s.truth.refuse(sluice.Refuse(reason, "no"))
-		if err := s.refreshFacts(t.Context()); sluice.RefusalOf(err) != reason {
+		if err := s.Refresh(t.Context()); sluice.RefusalOf(err) != reason {
 			t.Fatal(err)
 		}
 		s.want(s.call("GET", "/readyz", ""), 503, "unavailable")
 		s.want(s.call("POST", "/v1/sales/demo/orders", `{"user":"bob"}`), 503, "unavailable")
 		s.truth.refuse(sluice.Refuse(sluice.Unavailable, "the store is away")) // which says nothing of the door
-		_ = s.refreshFacts(t.Context())
+		_ = s.Refresh(t.Context())
 		s.want(s.call("GET", "/readyz", ""), 503, "unavailable")
 		s.truth.refuse(nil)
-		if err := s.refreshFacts(t.Context()); err != nil {
+		if err := s.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		s.want(s.call("POST", "/v1/sales/demo/orders", `{"user":"bob"}`), 202, "queued")
@@ -57,7 +57,10 @@ func TestDoor_SaysWhoItIsAndWhenItLeaves(t *testing.T) {
 	if first.IDKey != s.Keys.Fingerprint() || first.Instance == "" || first.Instance != last.Instance || first.Leaving || !last.Leaving {
 		t.Errorf("it asks %+v, and at last %+v", first, last)
 	}
-	if other.truth.doors[0].Instance == first.Instance {
+	if first.Journal == "" || first.Life == 0 || first.Journal != last.Journal || first.Life != last.Life {
+		t.Errorf("it asks %+v, and at last %+v", first, last)
+	}
+	if another := other.truth.doors[0]; another.Instance == first.Instance || another.Journal == first.Journal {
 		t.Error("another door says that it is the same")
 	}
 }

@@ -17,7 +17,7 @@ func (s *stand) set(limits sluice.Limits) {
 	limits.Version = s.truth.limits.Version + 1
 	s.truth.limits = limits
 	s.truth.mu.Unlock()
-	if err := s.refreshFacts(s.t.Context()); err != nil {
+	if err := s.Refresh(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -170,7 +170,7 @@ func TestReservedShare_IsTheMembers(t *testing.T) {
 	s.truth.sales[0].EndsAt, s.truth.sales[0].Version = time.Now().Add(-time.Second), 2
 	s.truth.mu.Unlock()
 	s.hear(s.outcome(buy("demo", other(1)).Order, sluice.Held, 2))
-	if err := s.refreshFacts(t.Context()); err != nil {
+	if err := s.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.want(buy("other", other(7)), 202, "queued") // a sale that is over keeps nothing

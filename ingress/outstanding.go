@@ -13,7 +13,7 @@ type outstanding struct {
 	order  sluice.Order
 	sale   *listing
 	commit *journal.Commit // nil where an earlier run of the door made the promise: durable already
-	place  uint64          // its number among all that were admitted
+	place  uint64          // its number among all that this door ever admitted, from 0
 
 	mu          sync.Mutex // guards what follows: how the order travels
 	phase       phase
@@ -41,9 +41,13 @@ func (o *outstanding) moved(p phase, incarnation uint64) {
 	o.phase, o.incarnation = p, incarnation
 }
 
-// position is how many orders are before this one, itself included. It never grows while the order waits.
+// Outstanding is how many orders are admitted and not settled.
+func (d *Door) Outstanding() int64 { return d.credits.Outstanding() }
+
+// position is how many orders are before this one, itself included. It never grows while the order waits, however often the door
+// starts anew: all that left the line count, also those from behind this one.
 func (d *Door) position(o *outstanding) int64 {
-	return max(1, int64(o.place)-int64(d.released.Load()))
+	return max(1, int64(o.place+1)-int64(d.gone)-int64(d.released.Load()))
 }
 
 // assumedRate is what a database settles one by one on a hot row: a first guess, before the drain has been seen.

@@ -28,6 +28,8 @@ type request struct {
 	json *jsontext.Decoder
 	form fasthttp.Args
 	name []byte
+
+	began time.Time // when its turn came
 }
 
 var requests = sync.Pool{New: func() any { return &request{json: jsontext.NewDecoder(new(bytes.Buffer))} }}

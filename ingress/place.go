@@ -20,6 +20,7 @@ import (
 func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 	r := requests.Get().(*request)
 	defer requests.Put(r)
+	r.began = time.Now()
 	if err := d.foreign(ctx); err != nil {
 		d.refuseError(ctx, err)
 		return
@@ -69,7 +70,19 @@ func (d *Door) place(ctx *fasthttp.RequestCtx, sale []byte) {
 		d.unavailable(ctx, nil, "orders can't be made durable now")
 		return
 	}
+	if gone(ctx) {
+		d.refuseError(ctx, errGone)
+		return
+	}
 	d.admit(ctx, r, facts, limits, ticket, &who)
+}
+
+// errGone answers who gave up. They may have asked again and been refused by now, and nobody would know of this order.
+var errGone = sluice.Refuse(sluice.BadRequest, "the connection was closed before its request had its turn: nothing was ordered")
+
+func gone(ctx *fasthttp.RequestCtx) bool {
+	mine := connectionOf(ctx.Conn())
+	return mine != nil && mine.gone()
 }
 
 // refusal is what speaks against a new order, but for the bound: the sale's gate, a block, a rate, the stock.
@@ -101,12 +114,14 @@ type claim struct {
 	attempt   int
 	known     sluice.Status // settled, where its State is not empty
 	waiting   *outstanding  // not settled yet, where not nil
+	until     time.Time     // who asks is answered by then
 }
 
 // recall derives the order's id and looks it up. Without a key, buyer and sale are the key where the limit is one unit, and a repeat
 // after a rejection, expiry or cancellation is a new attempt; where the limit is more, every request is a new order.
 func (d *Door) recall(r *request, facts *facts) (who claim, err error) {
 	keyless := len(r.key) == 0
+	who.until = r.began.Add(d.cfg.Answer)
 	if keyless && facts.PerUserLimit > 1 {
 		r.key = appendRandomKey(r.key)
 		who.id = d.Keys.ID([]byte(facts.ID), r.user, r.key, 0)
@@ -150,7 +165,7 @@ func (d *Door) look(who *claim) (err error) {
 		if c == nil {
 			return nil
 		}
-		if !d.synced(c) { // P10: a crash could take this status back
+		if !d.synced(c, who.until) { // P10: a crash could take this status back
 			return errSlowDisk
 		}
 		if known { // what was read is in that commit or in an older one: durable now. Newer news is for the next look.
@@ -170,7 +185,7 @@ func (d *Door) repeat(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *c
 	d.metrics.repeated.Inc()
 	units := who.known.Units
 	if who.waiting != nil {
-		if !d.awaitDisk(ctx, who.waiting) {
+		if !d.awaitDisk(ctx, who.waiting, who.until) {
 			return
 		}
 		units = who.waiting.order.Quantity
@@ -206,6 +221,8 @@ func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, limits 
 			return
 		}
 		d.repeat(ctx, r, facts, who)
+	case errors.Is(err, errGone):
+		d.refuseError(ctx, errGone)
 	case err != nil:
 		d.noAnswer(ctx, &who.id, err)
 	case taken == limiter.Full:
@@ -214,7 +231,7 @@ func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, limits 
 		who.waiting = o
 		d.repeat(ctx, r, facts, who)
 	default:
-		if !d.awaitDisk(ctx, o) {
+		if !d.awaitDisk(ctx, o, who.until) {
 			return // reconcile carries it once the disk has it
 		}
 		d.metrics.accepted.Inc()
@@ -222,6 +239,9 @@ func (d *Door) admit(ctx *fasthttp.RequestCtx, r *request, facts *facts, limits 
 		d.carry(o)
 	}
 }
+
+// aWhile is how old the look at who has hung up may be.
+const aWhile = 10 * time.Millisecond
 
 // promise hands a new order to the journal. It runs under the credit's lock, where the last look at the journal is
 // exact: an order of this door is outstanding or settled there, never neither.
@@ -232,6 +252,13 @@ func (d *Door) promise(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *
 	}
 	if settled || d.Journal.Settling(who.id) != nil {
 		return nil, errSettled
+	}
+	// A disk that stands still holds everybody up here, and who waits gives up.
+	switch waited := time.Since(r.began); {
+	case waited > d.cfg.Answer:
+		return nil, errSlowDisk
+	case waited > aWhile && gone(ctx):
+		return nil, errGone
 	}
 	o := &outstanding{
 		sale: facts.listing,
@@ -247,18 +274,17 @@ func (d *Door) promise(ctx *fasthttp.RequestCtx, r *request, facts *facts, who *
 	if parent := ctx.Request.Header.PeekBytes(traceHeader); sluice.ValidTraceparent(parent) {
 		o.order.Trace.Parent = string(parent)
 	}
-	if o.commit, err = d.Journal.Append(&o.order, who.first); err != nil {
+	if o.commit, o.place, err = d.Journal.Append(&o.order, who.first); err != nil {
 		return nil, err
 	}
-	o.place = d.admitted.Add(1)
 	o.sale.queued.Add(int64(r.quantity))
 	return o, nil
 }
 
 // awaitDisk waits until the order is durable. Where that takes too long it answers that the order's fate is unknown; the
 // credit stays out until it is known.
-func (d *Door) awaitDisk(ctx *fasthttp.RequestCtx, o *outstanding) bool {
-	if o.durable() || d.synced(o.commit) {
+func (d *Door) awaitDisk(ctx *fasthttp.RequestCtx, o *outstanding, until time.Time) bool {
+	if o.durable() || d.synced(o.commit, until) {
 		return true
 	}
 	d.noAnswer(ctx, &o.order.ID, errSlowDisk)
@@ -269,12 +295,13 @@ func (d *Door) awaitDisk(ctx *fasthttp.RequestCtx, o *outstanding) bool {
 var errSlowDisk = errors.New("the journal's disk did not answer in time; ask again with the same key")
 
 // synced waits for the disk, but not for long.
-func (d *Door) synced(c *journal.Commit) bool {
+func (d *Door) synced(c *journal.Commit, until time.Time) bool {
+	within := max(time.Until(until), 0)
 	t, _ := d.timers.Get().(*time.Timer)
 	if t == nil {
-		t = time.NewTimer(d.cfg.Answer)
+		t = time.NewTimer(within)
 	} else {
-		t.Reset(d.cfg.Answer)
+		t.Reset(within)
 	}
 	defer func() {
 		t.Stop()
@@ -284,6 +311,11 @@ func (d *Door) synced(c *journal.Commit) bool {
 	case <-c.Done():
 		return true
 	case <-t.C:
+	}
+	select { // both may have been there
+	case <-c.Done():
+		return true
+	default:
 		return false
 	}
 }

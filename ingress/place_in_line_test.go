@@ -71,6 +71,34 @@ func TestPosition_NeverGrowsWhileOutcomesComeInAnyOrderUnderRace(t *testing.T) {
 	}
 }
 
+// Whoever leaves the line from behind somebody has left it after a restart, too.
+func TestPosition_DoesNotGrowWithARestartWhereTheLastLeftFirst(t *testing.T) {
+	const orders = 9
+	disk := vfs.NewMem()
+	s := newStand(t, testConfig(), disk, sale("demo", nil))
+	var ids []string
+	for n := range orders {
+		ids = append(ids, s.buy(fmt.Sprintf("u%d", n)).Order)
+	}
+	for run, last := range []int{orders - 1, orders - 2, 0} {
+		s.hear(s.outcome(ids[last], sluice.Paid, 2))
+		before := s.get(ids[orders/2]).number("position")
+		if want := float64(orders/2 + 1 - run - 1); before != want {
+			t.Errorf("position %v after %d have left, want %v", before, run+1, want)
+		}
+		if err := s.Journal.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = newStand(t, testConfig(), disk, sale("demo", nil))
+		if now := s.get(ids[orders/2]).number("position"); now != before {
+			t.Errorf("position %v before the restart, %v after it", before, now)
+		}
+		if now := s.buy(fmt.Sprintf("later%d", run)).number("position"); now != orders {
+			t.Errorf("a newcomer has position %v, want %d", now, orders)
+		}
+	}
+}
+
 // A restart of the door keeps everybody's place, and what is carried again goes in that order.
 func TestPosition_DoesNotGrowWithARestart(t *testing.T) {
 	const orders, settled = 60, 20

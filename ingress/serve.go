@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"time"
 
@@ -20,13 +21,14 @@ const (
 	readTimeout  = 10 * time.Second
 	writeTimeout = 10 * time.Second // of one answer, once it is there
 	idleTimeout  = 75 * time.Second
+	idleWorker   = 3 * time.Second // a goroutine without a connection: what a burst needed is given back soon
 	headerBytes  = 8 << 10
 	mostRequests = 10_000 // then a connection ends: buyers behind it spread over the doors again
 )
 
 // Server is the fasthttp server of this door.
 func (d *Door) Server() *fasthttp.Server {
-	return &fasthttp.Server{
+	s := &fasthttp.Server{
 		Name:                  "sluice",
 		Handler:               d.Handle,
 		ErrorHandler:          d.unreadable,
@@ -34,6 +36,7 @@ func (d *Door) Server() *fasthttp.Server {
 		ReadTimeout:           readTimeout,
 		WriteTimeout:          writeTimeout,
 		IdleTimeout:           idleTimeout,
+		MaxIdleWorkerDuration: idleWorker,
 		ReadBufferSize:        headerBytes,
 		MaxRequestBodySize:    maxBodyBytes,
 		MaxRequestsPerConn:    mostRequests,
@@ -44,6 +47,21 @@ func (d *Door) Server() *fasthttp.Server {
 		Logger:                quiet{d.Logger},
 
 		DisablePreParseMultipartForm: true, // no order comes as multipart/form-data
+	}
+	s.ConnState = func(c net.Conn, state fasthttp.ConnState) {
+		if state == fasthttp.StateActive {
+			begins(c, s.ReadTimeout)
+		}
+	}
+	return s
+}
+
+// begins starts the time in which a connection's first request must arrive at its first byte, as fasthttp does for every later one:
+// clients open connections ahead of need, and a request on one that is nearly as old as that would be called slow.
+func begins(c net.Conn, timeout time.Duration) {
+	if mine := connectionOf(c); mine != nil && !mine.spoke {
+		mine.spoke = true
+		_ = c.SetReadDeadline(time.Now().Add(timeout)) // where it fails, so does the read
 	}
 }
 
@@ -217,6 +235,10 @@ func (d *Door) showSale(ctx *fasthttp.RequestCtx, sale []byte) {
 
 // unreadable answers a request that fasthttp could not read: too large, too slow or not HTTP.
 func (d *Door) unreadable(ctx *fasthttp.RequestCtx, err error) {
+	if mine := connectionOf(ctx.Conn()); mine != nil && !mine.spoke { // an answer would be taken for that of who asks this very moment
+		_ = ctx.Conn().Close()
+		return
+	}
 	renewWriteDeadline(ctx)
 	d.cors.mark(ctx)
 	r := sluice.Refuse(sluice.BadRequest, "this is not an HTTP request that can be understood")

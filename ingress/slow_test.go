@@ -2,18 +2,21 @@ package ingress
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"sluice"
+	"sluice/internal/testcert"
 )
 
 const (
@@ -74,10 +77,15 @@ func TestSlow_ClientsAreCutOff(t *testing.T) {
 	for what, speak := range map[string]func(t *testing.T, c *net.TCPConn, r *bufio.Reader){
 		"nothing at all": func(t *testing.T, _ *net.TCPConn, r *bufio.Reader) {
 			t.Helper()
-			began := time.Now()
-			hears(t, r, 408, sluice.TooSlowRequest)
-			ends(t, r)
-			between(t, "silence", time.Since(began), shortRead, shortRead+slack)
+			between(t, "silence", ends(t, r), shortRead, shortRead+slack)
+		},
+		"nothing for a while, then a request in pieces": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+			t.Helper()
+			for _, piece := range []string{get[:9], get[9:]} {
+				time.Sleep(shortRead * 3 / 5)
+				_, _ = io.WriteString(c, piece)
+			}
+			hears(t, r, 200, "")
 		},
 		"headers byte by byte": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
 			t.Helper()
@@ -192,7 +200,7 @@ func TestSlow_ClientsAreCutOff(t *testing.T) {
 func TestServer_HasTheLimitsOfTheContract(t *testing.T) {
 	s := newStand(t, testConfig(), nil).Server()
 	if s.ReadTimeout != 10*time.Second || s.WriteTimeout != 10*time.Second || s.IdleTimeout != 75*time.Second ||
-		s.ReadBufferSize != 8192 || s.MaxRequestBodySize != 8192 || s.MaxRequestsPerConn != 10_000 {
+		s.MaxIdleWorkerDuration != 3*time.Second || s.ReadBufferSize != 8192 || s.MaxRequestBodySize != 8192 || s.MaxRequestsPerConn != 10_000 {
 		t.Errorf("read %v, write %v, idle %v, header %d, body %d, requests %d; want 10s, 10s, 1m15s, 8192, 8192, 10000",
 			s.ReadTimeout, s.WriteTimeout, s.IdleTimeout, s.ReadBufferSize, s.MaxRequestBodySize, s.MaxRequestsPerConn)
 	}
@@ -238,5 +246,92 @@ func TestLarge_RequestsAreRefused(t *testing.T) {
 				t.Errorf("answered %+v, closed: %t; want %d, closed", answers, closed, c.status)
 			}
 		})
+	}
+}
+
+// Who hung up before the request had its turn is not served: a later ask of the same buyer may have been refused meanwhile. Behind TLS the
+// last that comes is a record which says so.
+func TestSlow_WhoHungUpOrdersNothing(t *testing.T) {
+	ca := testcert.New(t)
+	leaf := ca.Issue(t, "127.0.0.1")
+	const ask = placing + "Content-Length: 13\r\n\r\n" + anOrder
+	tcp := func(c net.Conn) *net.TCPConn { return c.(*net.TCPConn) }
+	for what, one := range map[string]struct {
+		secret bool
+		say    string
+		leave  func(c net.Conn) error
+	}{
+		"closed":                          {false, ask, net.Conn.Close},
+		"half closed":                     {false, ask, func(c net.Conn) error { return tcp(c).CloseWrite() }},
+		"reset":                           {false, ask, func(c net.Conn) error { return errors.Join(tcp(c).SetLinger(0), c.Close()) }},
+		"closed with more on its way":     {false, ask + getting + "\r\n", net.Conn.Close},
+		"closed behind TLS":               {true, ask, net.Conn.Close},
+		"closed behind TLS, without word": {true, ask, func(c net.Conn) error { return c.(*tls.Conn).NetConn().Close() }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := newStand(t, testConfig(), nil, sale("demo", nil))
+			turn, read := make(chan struct{}), make(chan struct{}, 2)
+			l := s.Connections.Listen(loopback(t), false)
+			if one.secret {
+				l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{leaf.TLS}, MinVersion: tls.VersionTLS13})
+			}
+			address := s.serveOn(l, func(server *fasthttp.Server) {
+				handle := server.Handler
+				server.Handler = func(ctx *fasthttp.RequestCtx) {
+					read <- struct{}{}
+					<-turn
+					handle(ctx)
+				}
+			})
+			conn, err := net.Dial("tcp", address) //nolint:noctx // loopback
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := conn
+			if one.secret {
+				c = tls.Client(conn, &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13})
+			}
+			defer c.Close() //nolint:errcheck // most have closed it by then
+			if _, err := io.WriteString(c, one.say); err != nil {
+				t.Fatal(err)
+			}
+			<-read
+			if err := one.leave(c); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(50 * time.Millisecond) // until the kernel has told the other end
+			close(turn)
+			if what == "half closed" {
+				hears(t, bufio.NewReader(c), 400, sluice.BadRequest)
+			}
+			s.eventually("the connection is given up", func() bool { return s.Connections.Open() == 0 || what == "half closed" })
+			if n := s.credits.Outstanding(); n != 0 {
+				t.Errorf("%d orders are outstanding, want none", n)
+			}
+		})
+	}
+}
+
+// The kernel keeps no more of a client that does not read than it was told: what it says is twice what it was asked for (socket(7)).
+func TestConnection_KeepsFewUnreadBytes(t *testing.T) {
+	c := NewConnections(10, 0, nil)
+	l := c.Listen(loopback(t), false)
+	defer l.Close()                                    //nolint:errcheck // the test is over
+	dialled, err := net.Dial("tcp", l.Addr().String()) //nolint:noctx // loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dialled.Close() //nolint:errcheck // likewise
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close() //nolint:errcheck // likewise
+	size, sizeErr := 0, error(nil)
+	err = accepted.(*connection).raw.Control(func(fd uintptr) {
+		size, sizeErr = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
+	})
+	if err != nil || sizeErr != nil || size > 2*unread || size < unread/2 {
+		t.Errorf("%d bytes, %v, %v; want %d at most", size, err, sizeErr, 2*unread)
 	}
 }

@@ -70,13 +70,13 @@ var errNotYours = errors.New("the order is another buyer's")
 
 // sighting looks at an order for whoever asks.
 func (d *Door) sighting(id sluice.OrderID) (s sight, err error) {
-	who := claim{id: id}
+	who := claim{id: id, until: time.Now().Add(d.cfg.Answer)}
 	if err := d.look(&who); err != nil {
 		return s, err
 	}
 	switch {
 	case who.waiting != nil:
-		if !who.waiting.durable() && !d.synced(who.waiting.commit) {
+		if !who.waiting.durable() && !d.synced(who.waiting.commit, who.until) {
 			return s, errSlowDisk
 		}
 		return sight{view: d.queuedView(who.waiting), known: true, waiting: who.waiting}, nil

@@ -37,7 +37,8 @@ type Store interface {
 	// An error means that nothing is known to have changed.
 	Reserve(ctx context.Context, batch []sluice.Order) (sluice.Changes, error)
 
-	// Pay turns a held order into a paid one. The same reference again answers as the first time. Refused:
+	// Pay turns a held order into a paid one. Where as many payments and cancellations run or wait as the store bears (Commands), its
+	// error is ErrUnavailable at once, and Cancel's too. The same reference again answers as the first time. Refused:
 	// NoSuchOrder; AlreadyPaid, where another reference paid; TooLate, where it is not held or overdue (an overdue
 	// hold expires here and now, and its Changes come with the error). Both are recorded as refunds due.
 	Pay(ctx context.Context, id sluice.OrderID, ref string) (sluice.Changes, error)

@@ -25,7 +25,7 @@ func BenchmarkAppend(b *testing.B) {
 					n++
 					binary.BigEndian.PutUint64(o.ID[:], n)
 					var err error
-					if c, err = j.Append(&o, o.ID); err != nil {
+					if c, _, err = j.Append(&o, o.ID); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -56,7 +56,7 @@ func BenchmarkSettledMiss(b *testing.B) {
 
 func appendAllNoWait(b *testing.B, j *Journal, n int) {
 	b.Helper()
-	if _, err := j.Append(order(n), order(n).ID); err != nil {
+	if _, _, err := j.Append(order(n), order(n).ID); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -74,7 +74,7 @@ func BenchmarkLife(b *testing.B) {
 		for i := range statuses {
 			o := order(i)
 			o.ID = randomID(random)
-			if _, err := j.Append(o, o.ID); err != nil {
+			if _, _, err := j.Append(o, o.ID); err != nil {
 				b.Fatal(err)
 			}
 			statuses[i] = sluice.Status{Order: o.ID, Sale: "demo", User: o.User, State: sluice.Held, Version: 2, Units: 1}

@@ -20,11 +20,13 @@ type filter struct {
 type filterBlock [8]atomic.Uint64 // a cache line
 
 const (
-	filterBlocks = 1 << 18 // 16 MiB
-	filterBits   = 4       // of each order, in one block
+	filterBits       = 4 // of each order, in one block
+	filterBlockBytes = 64
 )
 
-func newFilter(blocks int) *filter { return &filter{blocks: make([]filterBlock, blocks)} }
+func newFilter(bytes int) *filter {
+	return &filter{blocks: make([]filterBlock, max(1, bytes/filterBlockBytes))}
+}
 
 // place spreads an id, which is a keyed hash already but for a few fixed bits, over a block and the bits in it.
 func (f *filter) place(id sluice.OrderID) (block *filterBlock, bits uint64) {

@@ -22,7 +22,7 @@ func randomID(r *rand.Rand) (id sluice.OrderID) {
 // What was added is never missing; what was not is missing nearly always.
 func TestFilter_ErrsOnOneSideAlone(t *testing.T) {
 	const blocks, orders, probes = 1 << 10, 40_000, 100_000 // as full as the real one is at ten million
-	f := newFilter(blocks)
+	f := newFilter(blocks * filterBlockBytes)
 	f.ready.Store(true)
 	added, others := rand.New(rand.NewPCG(1, 1)), rand.New(rand.NewPCG(2, 2))
 	for range orders {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -44,10 +45,10 @@ func (j *Journal) collect(write func(*pebble.Batch) error) (*Commit, error) {
 	return j.next, write(j.next.batch)
 }
 
-// Append records an admitted order as outstanding. The caller answers only after Done. first is the id of the
-// first attempt where o is a later one, else o.ID.
-func (j *Journal) Append(o *sluice.Order, first sluice.OrderID) (*Commit, error) {
-	return j.collect(func(b *pebble.Batch) error {
+// Append records an admitted order as outstanding, and answers its number among all that were ever appended, from 0. The caller
+// answers only after Done. first is the id of the first attempt where o is a later one, else o.ID.
+func (j *Journal) Append(o *sluice.Order, first sluice.OrderID) (c *Commit, number uint64, err error) {
+	c, err = j.collect(func(b *pebble.Batch) error {
 		op := b.SetDeferred(lineKeyBytes, orderBytes(o))
 		line := lineKey(j.line, o.ID)
 		copy(op.Key, line[:])
@@ -55,7 +56,8 @@ func (j *Journal) Append(o *sluice.Order, first sluice.OrderID) (*Commit, error)
 		if err := op.Finish(); err != nil {
 			return err
 		}
-		j.numbers[o.ID] = j.line
+		number = j.line
+		j.numbers[o.ID] = number
 		j.line++
 		if o.Attempt == 0 {
 			return nil
@@ -63,12 +65,14 @@ func (j *Journal) Append(o *sluice.Order, first sluice.OrderID) (*Commit, error)
 		key := keyOf(attemptPrefix, first)
 		return b.Set(key[:], putAttempt(o.Attempt), nil)
 	})
+	return c, number, err
 }
 
 // Settle records what became of orders, which are no longer outstanding then. Tell nobody before Done: a status that
 // a crash takes back would make the order go backwards (P10).
 func (j *Journal) Settle(statuses []sluice.Status) (*Commit, error) {
 	return j.collect(func(b *pebble.Batch) error {
+		before := len(j.numbers)
 		for i := range statuses {
 			s := &statuses[i]
 			j.filter.add(s.Order) // before Pebble can show it
@@ -86,7 +90,11 @@ func (j *Journal) Settle(statuses []sluice.Status) (*Commit, error) {
 			j.settling[s.Order] = j.next
 		}
 		j.unsynced.Store(int64(len(j.settling)))
-		return nil
+		if len(j.numbers) == before {
+			return nil
+		}
+		// The last of the line may have left it: without this, its number would be another's after a start.
+		return b.Set([]byte{linePrefix}, binary.BigEndian.AppendUint64(nil, j.line), nil)
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/time/rate"
 
 	"sluice"
 )
@@ -23,14 +24,14 @@ type Options struct {
 	Dir          string
 	MinFreeBytes uint64          // below so much free disk Admitting refuses; 0 switches the floor off
 	StallAfter   time.Duration   // a sync that takes longer makes Admitting refuse; default 1 s
+	Memory       int             // bytes: half for Pebble's cache, a quarter for its memory table, an eighth for the filter; default 128 MiB
 	Fatal        func(err error) // must end the process: the disk's state is unknown. Required.
 	Logger       *slog.Logger    // required
 	FS           vfs.FS          // nil: the operating system's
 }
 
 const (
-	cacheBytes    = 64 << 20
-	memtableBytes = 32 << 20
+	defaultMemory = 128 << 20
 	bloomBits     = 10
 	watchInterval = time.Second
 )
@@ -47,7 +48,7 @@ type Journal struct {
 	closed bool
 	// settling has every order whose status is on its way to the disk. Pebble shows a status before it is synced.
 	settling map[sluice.OrderID]*Commit
-	line     uint64                    // the number of the next order
+	line     uint64                    // orders ever appended; the next one has this number
 	numbers  map[sluice.OrderID]uint64 // of the outstanding orders
 	syncing  time.Time                 // when the commit under way was taken; zero when none is
 
@@ -55,6 +56,8 @@ type Journal struct {
 	ended    atomic.Bool  // closed, likewise
 
 	filter *filter // of settled orders
+	name   string  // tells this journal from every other
+	life   uint64  // how often it was opened
 
 	wake  chan struct{} // holds one token while next is not nil
 	stop  chan struct{}
@@ -67,6 +70,9 @@ func Open(opts Options) (*Journal, error) {
 	if opts.StallAfter == 0 {
 		opts.StallAfter = time.Second
 	}
+	if opts.Memory == 0 {
+		opts.Memory = defaultMemory
+	}
 	fs := opts.FS
 	if fs == nil {
 		fs = vfs.Default
@@ -76,11 +82,11 @@ func Open(opts Options) (*Journal, error) {
 		return nil, fmt.Errorf("open the journal in %s (is another sluice using it, may this user write there?): %w", opts.Dir, err)
 	}
 	j := &Journal{
-		db: db, fs: fs, opts: opts, log: opts.Logger, settling: make(map[sluice.OrderID]*Commit), filter: newFilter(filterBlocks),
+		db: db, fs: fs, opts: opts, log: opts.Logger, settling: make(map[sluice.OrderID]*Commit), filter: newFilter(opts.Memory / 8),
 		numbers: make(map[sluice.OrderID]uint64),
 		wake:    make(chan struct{}, 1), stop: make(chan struct{}),
 	}
-	if err := j.readLine(); err != nil {
+	if err := errors.Join(j.readLine(), j.liveOn()); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	j.checkFloor()
@@ -92,11 +98,11 @@ func Open(opts Options) (*Journal, error) {
 
 func pebbleOptions(opts Options, fs vfs.FS) *pebble.Options {
 	o := &pebble.Options{
-		CacheSize:             cacheBytes,
-		MemTableSize:          memtableBytes,
+		CacheSize:             int64(opts.Memory / 2),
+		MemTableSize:          uint64(opts.Memory / 4),
 		FormatMajorVersion:    pebble.FormatNewest,
 		FS:                    fs,
-		Logger:                fatalLogger{log: opts.Logger, fatal: opts.Fatal},
+		Logger:                fatalLogger{log: opts.Logger, fatal: opts.Fatal, complain: &rate.Sometimes{First: 1, Interval: time.Second}},
 		L0CompactionThreshold: 4,
 	}
 	for i := range o.Levels {
@@ -125,14 +131,15 @@ func (j *Journal) Close() error {
 
 // fatalLogger makes Pebble's fatal errors fatal: Pebble reports success after Fatalf returns, so it never returns.
 type fatalLogger struct {
-	log   *slog.Logger
-	fatal func(error)
+	complain *rate.Sometimes // on a full disk Pebble tries again at once, hundreds of times a second
+	log      *slog.Logger
+	fatal    func(error)
 }
 
 func (l fatalLogger) Infof(string, ...any) {}
 
 func (l fatalLogger) Errorf(format string, args ...any) {
-	l.log.Warn("journal", "detail", fmt.Sprintf(format, args...))
+	l.complain.Do(func() { l.log.Warn("journal", "detail", fmt.Sprintf(format, args...)) })
 }
 
 func (l fatalLogger) Fatalf(format string, args ...any) {
@@ -165,6 +172,8 @@ const (
 	outstandingPrefix = 'o'
 	settledPrefix     = 's'
 	attemptPrefix     = 'a'
+	linePrefix        = 'n' // alone it is the key of the line's length, as it was when an order left it last
+	lifePrefix        = 'l' // alone it is the key of the journal's own name, and how often it was opened
 	keyBytes          = 1 + len(sluice.OrderID{})
 	lineKeyBytes      = keyBytes + 8
 )

@@ -56,7 +56,7 @@ func order(n int) *sluice.Order {
 func appendAll(t testing.TB, j *Journal, orders ...*sluice.Order) {
 	t.Helper()
 	for _, o := range orders {
-		c, err := j.Append(o, o.ID)
+		c, _, err := j.Append(o, o.ID)
 		if err != nil {
 			t.Fatalf("Append(%v): %v", o.ID, err)
 		}
@@ -75,7 +75,7 @@ func settle(t testing.TB, j *Journal, statuses ...sluice.Status) {
 
 func outstanding(t testing.TB, j *Journal) (ids []sluice.OrderID) {
 	t.Helper()
-	err := j.Outstanding(func(o sluice.Order) error {
+	err := j.Outstanding(func(o sluice.Order, _ uint64) error {
 		ids = append(ids, o.ID)
 		return nil
 	})
@@ -110,13 +110,45 @@ func TestJournal_ConfirmedOrdersSurviveALossOfPower(t *testing.T) {
 	}
 }
 
+// A number is given once, also where the last of the line was the first to leave it, and whatever a crash takes.
+func TestJournal_ANumberIsGivenOnce(t *testing.T) {
+	disk := vfs.NewCrashableMem()
+	j := open(t, options(t, disk))
+	for n := range uint64(10) {
+		c, number, err := j.Append(order(int(n)), order(int(n)).ID)
+		if err != nil || number != n {
+			t.Fatalf("order %d got number %d, %v", n, number, err)
+		}
+		<-c.Done()
+	}
+	settle(t, j, sluice.Status{Order: order(9).ID, State: sluice.Held, Version: 2}, sluice.Status{Order: order(4).ID, State: sluice.Held, Version: 2})
+
+	after := open(t, options(t, disk.CrashClone(vfs.CrashCloneCfg{})))
+	if n := after.Appended(); n != 10 {
+		t.Errorf("%d orders were appended before the crash, it says %d", 10, n)
+	}
+	numbers := map[uint64]bool{}
+	if err := after.Outstanding(func(o sluice.Order, number uint64) error {
+		if want := order(int(number)).ID; o.ID != want {
+			t.Errorf("number %d is of order %v, want %v", number, o.ID, want)
+		}
+		numbers[number] = true
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, number, err := after.Append(order(10), order(10).ID); err != nil || number != 10 || len(numbers) != 8 {
+		t.Errorf("the next order gets number %d, %v; %d are outstanding", number, err, len(numbers))
+	}
+}
+
 func TestJournal_KeepsEveryFieldOfAnOrderAndOfItsStatus(t *testing.T) {
 	j := open(t, options(t, vfs.NewMem()))
 	want := order(3)
 	want.Attempt = 2
 	appendAll(t, j, want)
 	var got sluice.Order
-	if err := j.Outstanding(func(o sluice.Order) error { got = o; return nil }); err != nil {
+	if err := j.Outstanding(func(o sluice.Order, _ uint64) error { got = o; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", *want) {
@@ -157,7 +189,7 @@ func TestJournal_OrdersThatWaitForTheDiskShareOneSync(t *testing.T) {
 	j := open(t, opts)
 	disk.mu.Lock()
 	disk.on.Store(true)
-	first, err := j.Append(order(0), order(0).ID)
+	first, _, err := j.Append(order(0), order(0).ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +204,7 @@ func TestJournal_OrdersThatWaitForTheDiskShareOneSync(t *testing.T) {
 	}
 	var commits []*Commit
 	for n := 1; n <= 100; n++ {
-		c, err := j.Append(order(n), order(n).ID)
+		c, _, err := j.Append(order(n), order(n).ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +261,7 @@ func commitToAFailingDisk(t *testing.T) {
 	}
 	j := open(t, opts)
 	broken.On()
-	c, err := j.Append(order(1), order(1).ID)
+	c, _, err := j.Append(order(1), order(1).ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +333,7 @@ func TestJournal_ForgetsOnlyWhatIsOld(t *testing.T) {
 
 func TestJournal_TakesNothingAfterClose(t *testing.T) {
 	j := open(t, options(t, vfs.NewMem()))
-	c, err := j.Append(order(1), order(1).ID)
+	c, _, err := j.Append(order(1), order(1).ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +343,7 @@ func TestJournal_TakesNothingAfterClose(t *testing.T) {
 	if !c.Durable() {
 		t.Error("Close did not confirm what was appended before it")
 	}
-	if _, err := j.Append(order(2), order(2).ID); !errors.Is(err, ErrClosed) {
+	if _, _, err := j.Append(order(2), order(2).ID); !errors.Is(err, ErrClosed) {
 		t.Errorf("Append after Close = %v", err)
 	}
 }
@@ -341,6 +373,27 @@ func FuzzRecords(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A journal has one name for ever, and a number that no two of its openings share, also after a loss of power.
+func TestJournal_CountsItsLives(t *testing.T) {
+	disk := vfs.NewCrashableMem()
+	j := open(t, options(t, disk))
+	name, first := j.Life()
+	crashed := disk.CrashClone(vfs.CrashCloneCfg{})
+	again := open(t, options(t, crashed))
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	third := open(t, options(t, crashed))
+	second, two := again.Life()
+	last, three := third.Life()
+	if name == "" || second != name || last != name || first != 1 || two != 2 || three != 3 {
+		t.Errorf("lives %s %d, %s %d, %s %d: want one name, and 1, 2 and 3", name, first, second, two, last, three)
+	}
+	if other, _ := open(t, options(t, vfs.NewMem())).Life(); other == name {
+		t.Errorf("two journals are called %s", name)
+	}
 }
 
 // Restored orders stand in the line as they were admitted, however the disk has been tidied up since, and none that was settled

@@ -53,15 +53,26 @@ func (j *Journal) get(prefix byte, id sluice.OrderID, read func([]byte) error) (
 	return true, errors.Join(err, closer.Close())
 }
 
-// Outstanding calls yield with every order that was appended and not settled, in the order in which they were appended.
-func (j *Journal) Outstanding(yield func(sluice.Order) error) error {
+// Outstanding calls yield with every order that was appended and not settled, and its number, in the order in which they were
+// appended.
+func (j *Journal) Outstanding(yield func(o sluice.Order, number uint64) error) error {
 	return j.scan(outstandingPrefix, func(id sluice.OrderID, b []byte) error {
 		o, err := readOrder(id, b)
 		if err != nil {
 			return err
 		}
-		return yield(o)
+		j.mu.Lock()
+		number := j.numbers[id]
+		j.mu.Unlock()
+		return yield(o, number)
 	})
+}
+
+// Appended is how many orders were ever appended.
+func (j *Journal) Appended() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.line
 }
 
 // Forget drops the settled records for which old says so, and returns how many. Nobody waits for it: what a
@@ -137,6 +148,9 @@ func idOf(key []byte) (sluice.OrderID, bool) {
 
 // readLine takes up the line where an earlier run left it.
 func (j *Journal) readLine() (err error) {
+	if j.line, err = j.lineWhenLeft(); err != nil {
+		return err
+	}
 	it, err := j.db.NewIter(&pebble.IterOptions{LowerBound: []byte{outstandingPrefix}, UpperBound: []byte{outstandingPrefix + 1}})
 	if err != nil {
 		return fmt.Errorf("read the line of outstanding orders: %w", err)
@@ -149,7 +163,22 @@ func (j *Journal) readLine() (err error) {
 		}
 		number := binary.BigEndian.Uint64(it.Key()[1:])
 		j.numbers[id] = number
-		j.line = number + 1
+		j.line = max(j.line, number+1)
 	}
 	return it.Error()
+}
+
+// lineWhenLeft is how long the line was when an order left it last: whoever came then is still in it.
+func (j *Journal) lineWhenLeft() (uint64, error) {
+	b, closer, err := j.db.Get([]byte{linePrefix})
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the length of the line: %w", err)
+	}
+	if len(b) != 8 {
+		return 0, errors.Join(fmt.Errorf("read the length of the line: %w", errRecord), closer.Close())
+	}
+	return binary.BigEndian.Uint64(b), closer.Close()
 }

@@ -2,6 +2,7 @@ package knsq
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,10 @@ type BrokerOption func(*Broker)
 // WithEndpoint is where nsqd listens for TCP, as host:port; 127.0.0.1:4150 by default.
 func WithEndpoint(nsqd string) BrokerOption { return func(b *Broker) { b.addr = nsqd } }
 
+// WithTLS has the Broker speak TLS to nsqd, and nothing else: an nsqd that does not offer it is not spoken to. The
+// server's name is the host of the endpoint, unless cfg names another; authorities and a certificate of its own are cfg's.
+func WithTLS(cfg *tls.Config) BrokerOption { return func(b *Broker) { b.secure = cfg } }
+
 // WithMiddleware runs around every Publish, in the order given. Its request is the value.
 func WithMiddleware(m ...middleware.Middleware) BrokerOption {
 	return func(b *Broker) { b.middleware = append(b.middleware, m...) }
@@ -54,6 +59,7 @@ func WithLogger(l log.Logger) BrokerOption {
 // of its own. It is for the data layer of a service that publishes and does not subscribe; Close it in the clean-up.
 type Broker struct {
 	addr       string
+	secure     *tls.Config // nil: plain text
 	endpoint   string
 	middleware []middleware.Middleware
 	timeout    time.Duration
@@ -81,7 +87,7 @@ func NewBroker(opts ...BrokerOption) (*Broker, error) {
 	}
 	b.endpoint = KindNSQ.String() + "://" + b.addr
 	b.send = middleware.Chain(b.middleware...)(b.transmit)
-	b.sender = queue.NewSender(queue.SenderConfig{Addr: b.addr, Deadline: b.timeout, Logger: b.log})
+	b.sender = queue.NewSender(queue.SenderConfig{Addr: b.addr, TLS: b.secure, Deadline: b.timeout, Logger: b.log})
 	return b, nil
 }
 

@@ -2,6 +2,7 @@ package knsq
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,12 @@ type ServerOption func(*Server)
 // from all of them. nsqlookupd is not asked: the addresses are those of the nsqds themselves.
 func Address(nsqds ...string) ServerOption {
 	return func(s *Server) { s.addresses = nsqds }
+}
+
+// TLS has the server speak TLS to every nsqd, and nothing else: one that does not offer it is not spoken to. The server's
+// name is the host of each address, unless cfg names another; authorities and a certificate of its own are cfg's.
+func TLS(cfg *tls.Config) ServerOption {
+	return func(s *Server) { s.secure = cfg }
 }
 
 // Endpoint is what the Registrar is told; nsq:// and the first address by default.
@@ -62,6 +69,7 @@ func AfterStop(f func(context.Context) error) ServerOption {
 // Server takes messages from nsqd and calls handlers with them. It is a transport.Server.
 type Server struct {
 	addresses  []string
+	secure     *tls.Config // nil: plain text
 	endpoint   *url.URL
 	middleware []middleware.Middleware
 	timeout    time.Duration
@@ -98,7 +106,7 @@ func NewServer(opts ...ServerOption) *Server {
 		if err := checkAddress(addr); err != nil {
 			s.err = errors.Join(s.err, err)
 		}
-		s.nsqds = append(s.nsqds, &nsqd{addr: addr, endpoint: KindNSQ.String() + "://" + addr, log: s.log})
+		s.nsqds = append(s.nsqds, &nsqd{addr: addr, secure: s.secure, endpoint: KindNSQ.String() + "://" + addr, log: s.log})
 	}
 	if s.endpoint == nil && s.err == nil {
 		s.endpoint = &url.URL{Scheme: KindNSQ.String(), Host: s.addresses[0]}
@@ -202,6 +210,7 @@ func together[T any](all []T, do func(T) error) error {
 // nsqd is one of those that a server takes from, and to which its dead letters go back.
 type nsqd struct {
 	addr     string
+	secure   *tls.Config // nil: plain text
 	endpoint string
 	log      *slog.Logger
 
@@ -220,7 +229,7 @@ func (n *nsqd) publish(ctx context.Context, topic string, body []byte) error {
 	}
 	if n.sender == nil {
 		//nolint:contextcheck // it outlives ctx: stop ends it
-		n.sender = queue.NewSender(queue.SenderConfig{Addr: n.addr, Logger: n.log})
+		n.sender = queue.NewSender(queue.SenderConfig{Addr: n.addr, TLS: n.secure, Logger: n.log})
 	}
 	sender := n.sender
 	n.mu.Unlock()

@@ -146,7 +146,7 @@ func subscribe(s *Server, r *route, handle handleFunc) *Subscription {
 	}
 	for i, n := range s.nsqds {
 		c, err := queue.NewConsumer(queue.ConsumerConfig{
-			Addr: n.addr, Topic: r.topic, Channel: r.channel,
+			Addr: n.addr, TLS: n.secure, Topic: r.topic, Channel: r.channel,
 			MaxInFlight: share(r.set.maxInFlight, i, len(s.nsqds)), Workers: share(r.set.workers, i, len(s.nsqds)),
 			MaxBatch: r.set.batch, Flush: r.set.flush, MsgTimeout: r.set.msgTimeout, Logger: s.log,
 			Handle: func(ctx context.Context, batch []*Message) { handle(ctx, n, batch) },

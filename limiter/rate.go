@@ -14,9 +14,9 @@ type DrainRate struct {
 	steps           float64   // how often orders were seen to leave in those seconds
 	sampled         time.Time // when that was last added to
 
-	since   time.Time // the last look that saw an order leave, or no backlog
+	since   time.Time // when the last order left, or the last look that saw no backlog
 	settled uint64    // by then
-	going   bool      // an order was seen to leave then, and there has been a backlog since
+	going   bool      // an order left then, and there has been a backlog since
 }
 
 const (
@@ -27,12 +27,18 @@ const (
 	pauseSteps    = 3 // a pause is longer than so many usual steps
 )
 
-// Observe takes the count of orders settled so far and whether there was a backlog all the time since the last look.
-func (r *DrainRate) Observe(now time.Time, settled uint64, backlog bool) {
-	left, elapsed := float64(settled-r.settled), now.Sub(r.since)
+// Observe takes the count of orders settled so far, when the last of them left, and whether there was a backlog all the time
+// since the last look. Time is counted from order to order: what passed since the last one may be the start of a pause.
+func (r *DrainRate) Observe(now time.Time, settled uint64, last time.Time, backlog bool) {
+	left := float64(settled - r.settled)
 	if backlog && left == 0 {
 		return // within a batch or a pause: the next order tells
 	}
+	until := now
+	if backlog {
+		until = last
+	}
+	elapsed := max(0, until.Sub(r.since))
 	switch {
 	case backlog && r.going && !r.paused(elapsed):
 		fade := math.Exp(-elapsed.Seconds() / rateMemory.Seconds())
@@ -43,7 +49,7 @@ func (r *DrainRate) Observe(now time.Time, settled uint64, backlog bool) {
 	case !backlog && left > 2*r.Rate(now)*elapsed.Seconds():
 		r.orders, r.seconds, r.steps = 0, 0, 0 // the drain was slow once, and is no longer
 	}
-	r.since, r.settled, r.going = now, settled, backlog
+	r.since, r.settled, r.going = until, settled, backlog
 }
 
 // paused reports whether so long a time without an order is none that the queue's usual steps explain.

@@ -3,6 +3,7 @@ package loadtest
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,12 +19,14 @@ type answer struct {
 	why   string        // a refusal's reason, or what failed
 	order string        // id; of accepted and repeated
 	again time.Duration // when the buyer was told to come again; 0: not
+
+	unknown bool // what became of it
 }
 
 // classify reads an answer.
 func classify(r request, result *vegeta.Result) answer {
 	if result.Code == 0 {
-		return answer{class: Failed, why: failure(result.Error)}
+		return answer{class: Failed, why: failure(result.Error), unknown: true}
 	}
 	switch {
 	case r.kind == page && result.Code == http.StatusOK:
@@ -34,26 +37,34 @@ func classify(r request, result *vegeta.Result) answer {
 			a.class = Repeated
 		}
 		if a.order == "" {
-			return answer{class: Failed, why: "no order in the answer"}
+			return answer{class: Failed, why: "no order in the answer", unknown: true}
 		}
 		return a
 	}
 	reason := sluice.Refusal(field(result.Body, "reason"))
-	switch reason {
-	case "":
-		return answer{class: Failed, why: "status " + strconv.Itoa(int(result.Code))}
-	case sluice.Unavailable, sluice.Internal, sluice.BadRequest:
-		return answer{class: Failed, why: string(reason)} // nobody knows what became of it, or the load test asked for nonsense
-	default:
+	switch {
+	case reason == "":
+		return answer{class: Failed, why: "status " + strconv.Itoa(int(result.Code)), unknown: true}
+	case forLoad(string(reason)) || slices.Contains(refusedByTheSale, reason):
 		return answer{class: Refused, why: string(reason), again: retryAfter(result)}
 	}
+	return answer{class: Failed, why: string(reason), unknown: reason == sluice.Unavailable || reason == sluice.Internal}
 }
+
+// refusedByTheSale are refusals that the story has room for. All others, such as bad-ticket, rate-limited or unknown-sale, say that the
+// test is set up wrongly and measures how fast it is sent away: they are failures. (Before a sale opens, not-started is the answer; see
+// tally.yetToOpen.)
+var refusedByTheSale = []sluice.Refusal{sluice.AllSold, sluice.NoneFree, sluice.Ended, sluice.SalePaused}
+
+// timedOut is the name of a failure whose time was over.
+const timedOut = "timeout"
 
 // failure names what went wrong by one of a few names: an error's text may hold anything.
 func failure(text string) string {
 	for _, known := range []struct{ part, name string }{
-		{"Timeout", "timeout"},
-		{"timeout", "timeout"},
+		{"Timeout", timedOut},
+		{"timeout", timedOut},
+		{"deadline exceeded", timedOut},
 		{"refused", "connection refused"},
 		{"reset", "connection reset"},
 		{"EOF", "connection closed"},

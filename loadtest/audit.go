@@ -33,9 +33,9 @@ func audit(ctx context.Context, s *Service, sales []string, promised, unknown in
 	}
 	lines := linesOf(ledger, sales)
 	a = lines.audit(sales, promised, unknown)
-	sojourn := newHistogram()
+	times := sojourns{known: newHistogram()}
 	for _, line := range lines {
-		latest, err := sample(ctx, client, line.ID, quota(ordersOf(line), lines.settled()), sojourn)
+		latest, err := sample(ctx, client, line.ID, quota(ordersOf(line), lines.settled()), &times)
 		if err != nil {
 			return a, last, fmt.Errorf("audit: read orders of the sale %s: %w", line.ID, err)
 		}
@@ -43,8 +43,38 @@ func audit(ctx context.Context, s *Service, sales []string, promised, unknown in
 			last = latest
 		}
 	}
-	a.Sojourn, a.Sampled = latencyOf(sojourn, true), sojourn.TotalCount()
+	times.into(&a)
 	return a, last, nil
+}
+
+// Failed reports whether a promise was broken. What was measured then is no good, however fast it was.
+func (a *Audit) Failed() bool { return !a.Balanced || len(a.Wrong) > 0 }
+
+// sojourns are the times from admission to settlement of orders that were read.
+type sojourns struct {
+	known          *hdrhistogram.Histogram
+	read, negative int64
+}
+
+func (s *sojourns) add(o *api.Order) {
+	s.read++
+	if o.AcceptedAt.IsZero() { // its door did not know the store's time
+		return
+	}
+	d := o.SettledAt.Sub(o.AcceptedAt)
+	if d < 0 {
+		s.negative++
+	}
+	record(s.known, d)
+}
+
+// into puts them into an audit. A percentile that leaves out as many as it is to tell of is none, and one of negative times neither.
+func (s *sojourns) into(a *Audit) {
+	const tail = 0.01 // of a p99
+	a.Read, a.Sampled, a.Negative = s.read, s.known.TotalCount(), s.negative
+	if share(s.read-a.Sampled+s.negative, s.read) <= tail {
+		a.Sojourn = latencyOf(s.known, true)
+	}
 }
 
 // quota is how many orders of a sale are sampled, so that all of them together are a fair sample.
@@ -56,7 +86,7 @@ func quota(ofSale, ofAll int64) int64 {
 }
 
 // sample reads some orders of a sale, and answers when the last of them was settled.
-func sample(ctx context.Context, client *api.Client, sale string, most int64, sojourn *hdrhistogram.Histogram) (last time.Time, err error) {
+func sample(ctx context.Context, client *api.Client, sale string, most int64, times *sojourns) (last time.Time, err error) {
 	if most == 0 {
 		return last, nil
 	}
@@ -68,9 +98,7 @@ func sample(ctx context.Context, client *api.Client, sale string, most int64, so
 		if o.SettledAt.After(last) {
 			last = o.SettledAt
 		}
-		if !o.AcceptedAt.IsZero() { // its door knew the store's time
-			record(sojourn, o.SettledAt.Sub(o.AcceptedAt))
-		}
+		times.add(&o)
 		if most--; most == 0 {
 			break
 		}

@@ -3,8 +3,10 @@ package loadtest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -15,6 +17,8 @@ type CeilingOptions struct {
 	Steps  int           // of the bisection; 3
 	For    time.Duration // that a try takes; 2 s
 	Within time.Duration // for all tries: none is begun that would end later; 30 s
+
+	Connections int // that the generator has, to be named
 }
 
 func (o CeilingOptions) checked() (CeilingOptions, error) {
@@ -37,6 +41,10 @@ func (o CeilingOptions) checked() (CeilingOptions, error) {
 	}
 	return o, nil
 }
+
+// ErrNoCeiling says that the generator kept up with no rate that was tried: the machine is too busy just now. A run may still be good,
+// its own gate decides.
+var ErrNoCeiling = errors.New("the generator keeps up with no rate")
 
 // ceiling finds the highest rate at which the generator itself keeps up. try offers a rate to a server that answers at once and does
 // nothing else. A ramp, in which a bad try is made once more, and a few steps of bisection: the time is bounded, not the precision, so
@@ -62,7 +70,7 @@ func ceiling(ctx context.Context, o CeilingOptions, try func(ctx context.Context
 		}
 	}
 	if c.good == 0 {
-		return Ceiling{}, fmt.Errorf("the generator keeps up with no rate; at %s: %s", rateText(c.bad), strings.Join(c.why, "; "))
+		return Ceiling{}, fmt.Errorf("%w; at %s: %s", ErrNoCeiling, rateText(c.bad), strings.Join(c.why, "; "))
 	}
 	return c.reached, nil
 }
@@ -98,7 +106,7 @@ func (c *climb) judge(ctx context.Context, rate float64, again int) error {
 		if err != nil {
 			return err
 		}
-		why := lags(f)
+		why := lags(f, c.Connections)
 		if len(why) == 0 {
 			c.good, c.reached = rate, ceilingOf(rate, f)
 			return nil
@@ -112,8 +120,8 @@ func (c *climb) judge(ctx context.Context, rate float64, again int) error {
 
 // lags says why the generator did not keep up, by the same gate as any run. An answer that failed is a part of it here: the server at
 // the other end does nothing that could fail.
-func lags(f Figures) []string {
-	why := gate(f, f.Planned, f.Sent, 0)
+func lags(f Figures, connections int) []string {
+	why := gate(&Round{Measured: f}, connections, 0)
 	if failed := total(f.Failed); failed > 0 && share(failed, f.Sent) > mostUnsent {
 		why = append(why, fmt.Sprintf("%d of %d requests failed against a server that does nothing (%s)", failed, f.Sent, largest(f.Failed)))
 	}
@@ -124,5 +132,28 @@ func ceilingOf(rate float64, f Figures) Ceiling {
 	return Ceiling{
 		Rate: rate, LagP99: f.Lag.P99, P99: f.Latency[Accepted].P99,
 		CPUEach: f.CPU["generator"] * 1e6 / float64(f.Sent), // the gate lets nothing pass of which nothing was sent
+	}
+}
+
+// usedSince answers the processor time in seconds that the load test has used since a time of an attack, when it is over: the warm-up
+// before it is not part of what a request costs.
+func usedSince(sched *schedule, at time.Duration, self func() (reading, error)) (used func() float64) {
+	var before reading
+	var all sync.WaitGroup
+	over, end := context.WithCancel(sched.ctx)
+	all.Go(func() {
+		select {
+		case <-sched.begin:
+		case <-over.Done():
+			return
+		}
+		_ = sleep(over, time.Until(sched.start().Add(at))) // cut short with everything else
+		before, _ = self()                                 // what can't be read of it is 0
+	})
+	return func() float64 {
+		after, _ := self()
+		end()
+		all.Wait()
+		return max(0, after.cpu-before.cpu)
 	}
 }

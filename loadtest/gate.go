@@ -9,36 +9,84 @@ import (
 
 // Limits of a run that can be believed.
 const (
-	mostLag    = 5.0   // ms from the intended start to the sending, at the 99th percentile
+	mostLag    = 5.0   // ms that the generator itself took to send, or that a request waited for a connection, at the 99th percentile
 	mostUnsent = 0.001 // share of the planned requests
 	mostSteal  = 2.0   // percent of processor time that other machines took
 )
 
-// gate says why the figures of a run can't be believed, each in a sentence: the generator or the machine was measured, not the
-// service. None: they can. steal is in percent.
-func gate(f Figures, planned, sent int64, steal float64) []string {
+// gate says why the figures of a round can't be believed, each in a sentence: the generator or the machine was measured, not the
+// service. None: they can. connections is the most that there were, steal in percent.
+func gate(r *Round, connections int, steal float64) []string {
+	f := &r.Measured
 	var why []string
 	say := func(format string, a ...any) { why = append(why, fmt.Sprintf(format, a...)) }
-	if planned <= 0 || sent <= 0 {
-		say("nothing was measured: of %d planned requests %d were sent; want a longer time or a higher rate", planned, sent)
+	if f.Planned <= 0 || f.Sent <= 0 {
+		say("nothing was measured: of %d planned requests %d were sent; want a longer time or a higher rate", f.Planned, f.Sent)
 		return why
 	}
-	if unsent := planned - sent; share(unsent, planned) > mostUnsent {
+	if unsent := f.Planned - f.Sent; share(unsent, f.Planned) > mostUnsent {
 		say("the generator could not keep up: %d of %d planned requests (%s) were never sent, at most %s may be, so the service saw less load than "+
-			"planned: use more connections, a faster machine or a lower rate", unsent, planned, percent(share(unsent, planned)), percent(mostUnsent))
+			"planned: use more connections, a faster machine or a lower rate", unsent, f.Planned, percent(share(unsent, f.Planned)), percent(mostUnsent))
 	}
-	switch {
-	case f.Lag.Count == 0:
+	if f.Lag.Count == 0 {
 		say("it is not known how late the generator sent its requests, so latencies could be anybody's")
-	case !within(f.Lag.P99, 0, mostLag):
-		say("the generator could not keep up: it sent requests %.4g ms late at the 99th percentile, at most %g ms are allowed, so latencies are partly "+
-			"its own: use a faster machine, more connections or a lower rate", f.Lag.P99, mostLag)
+	} else if late := slowest(r); late != "" {
+		say("the generator could not keep up: %s, at most %g ms are allowed, so latencies are partly its own: use a faster machine, more connections or "+
+			"a lower rate", late, mostLag)
+	}
+	if waited := starved(r); waited != "" {
+		say("the cap of %d connections was reached: %s, at most %g ms are allowed, while the service answered most of those that it had in time: it saw "+
+			"less load than planned; raise connections in the scenario", connections, waited, mostLag)
 	}
 	if !within(steal, 0, mostSteal) {
 		say("the machine lost time: others took %.4g %% of its processors (steal), at most %g %% is allowed, so figures are partly theirs: repeat it "+
 			"when it is quiet, or on a machine of its own", steal, mostSteal)
 	}
 	return why
+}
+
+// fewest requests of a phase or a second have a 99th percentile that is more than one of them.
+const fewest = 100
+
+// slowest says where the generator was too late: in the whole round, in a phase, or in the second that had most to send, in which it
+// matters most and which a long round hides. Empty: nowhere.
+func slowest(r *Round) string {
+	const text = "it sent requests %.4g ms late at the 99th percentile"
+	if f := &r.Measured; !within(f.Lag.P99, 0, mostLag) {
+		return fmt.Sprintf(text, f.Lag.P99)
+	}
+	for i := range r.Phases {
+		if p := &r.Phases[i]; p.Lag.Count >= fewest && !within(p.Lag.P99, 0, mostLag) {
+			return fmt.Sprintf("in the phase %s "+text, p.Name, p.Lag.P99)
+		}
+	}
+	var busiest Point
+	for _, p := range r.Series {
+		if p.Planned > busiest.Planned {
+			busiest = p
+		}
+	}
+	if busiest.Planned >= fewest && share(busiest.Late, busiest.Planned) > 0.01 {
+		return fmt.Sprintf("in the busiest second, up to %g s, it sent %d of %d requests late", busiest.At, busiest.Late, busiest.Planned)
+	}
+	return ""
+}
+
+// starved says where requests waited for a connection although the service was quick. Where it kept connections longer than the SLO
+// allows for most of their time, it was the service that made them scarce: then the wait belongs to its latency, and is no reason to
+// doubt the figures. Empty: nowhere.
+func starved(r *Round) string {
+	const text = "requests waited %.4g ms for one at the 99th percentile"
+	starves := func(f *Figures) bool { return !within(f.Wait.P99, 0, mostLag) && !(f.Slow > 0.5) }
+	if f := &r.Measured; starves(f) {
+		return fmt.Sprintf(text, f.Wait.P99)
+	}
+	for i := range r.Phases {
+		if p := &r.Phases[i]; p.Wait.Count >= fewest && starves(p) {
+			return fmt.Sprintf("in the phase %s "+text, p.Name, p.Wait.P99)
+		}
+	}
+	return ""
 }
 
 // broken says which limits of the SLO were broken, each in a sentence with its figures. None: it was kept. A limit that is asked for
@@ -51,8 +99,11 @@ func broken(slo SLO, f Figures, a Audit) []string {
 			say("%s p99 %.4g ms, the SLO allows %g ms", what, l.P99, most)
 		}
 	}
-	if slo.AcceptedP99 > 0 && f.Latency[Accepted].Count == 0 {
+	switch none := f.Latency[Accepted].Count == 0; {
+	case none && slo.AcceptedP99 > 0:
 		say("no order was accepted, so the SLO's %v for accepted orders can't be shown", time.Duration(slo.AcceptedP99))
+	case none && f.Orders > 0:
+		say("no order of %d was accepted", f.Orders)
 	}
 	limit("accepted", slo.AcceptedP99, f.Latency[Accepted])
 	limit("refused", slo.RefusedP99, f.Latency[Refused])
@@ -76,6 +127,10 @@ func sojourn(slo SLO, a Audit) []string {
 	if unsettled := a.Promised - a.Settled; share(unsettled, a.Promised) > tail {
 		return []string{fmt.Sprintf("%d of %d promised orders were not settled in the end, so p99 from admission to settlement is longer than was waited "+
 			"for; the SLO allows %v", unsettled, a.Promised, time.Duration(slo.SojournP99))}
+	}
+	if a.Sojourn.Count == 0 && a.Read > 0 {
+		return []string{fmt.Sprintf("of %d orders only %d have believable times of admission and settlement, so the SLO's %v can't be shown", a.Read,
+			a.Sampled-a.Negative, time.Duration(slo.SojournP99))}
 	}
 	if a.Promised > 0 && a.Sojourn.Count == 0 {
 		return []string{fmt.Sprintf("no order's time from admission to settlement is known, so the SLO's %v can't be shown", time.Duration(slo.SojournP99))}

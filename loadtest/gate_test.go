@@ -45,8 +45,51 @@ func TestGate_SaysWhyFiguresCantBeBelieved(t *testing.T) {
 		{"lag not measured", Figures{}, 1000, 1000, 0, []string{"not known how late"}},
 		{"no numbers", lag(math.NaN()), 1000, 1000, math.NaN(), []string{"NaN ms late", "NaN % of its processors"}},
 	} {
-		if got := gate(c.f, c.planned, c.sent, c.steal); !says(got, c.want...) {
+		c.f.Planned, c.f.Sent = c.planned, c.sent
+		if got := gate(&Round{Measured: c.f}, 256, c.steal); !says(got, c.want...) {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// A request in a hundred that is late in a long round may be every third one of the second that mattered.
+func TestGate_LooksAtPhasesAndTheBusiestSecond(t *testing.T) {
+	whole := Figures{Planned: 38_400, Sent: 38_400, Lag: Latency{Count: 38_400, P99: 1}}
+	late := Figures{Name: "step", Lag: Latency{Count: 3200, P99: 400}}
+	few := Figures{Name: "few", Lag: Latency{Count: 99, P99: 400}}
+	for name, c := range map[string]struct {
+		phases []Figures
+		series []Point
+		want   []string
+	}{
+		"a phase":             {[]Figures{{Lag: whole.Lag}, late}, nil, []string{"could not keep up: in the phase step it sent requests 400 ms late"}},
+		"a phase of few":      {[]Figures{few}, nil, nil},
+		"the busiest second":  {nil, []Point{{At: 1, Planned: 500}, {At: 2, Planned: 4000, Late: 300}}, []string{"in the busiest second, up to 2 s, it sent 300 of 4000"}},
+		"late one in hundred": {nil, []Point{{At: 2, Planned: 4000, Late: 40}}, nil},
+		"another second":      {nil, []Point{{At: 1, Planned: 500, Late: 300}, {At: 2, Planned: 4000}}, nil},
+	} {
+		if got := gate(&Round{Measured: whole, Phases: c.phases, Series: c.series}, 256, 0); !says(got, c.want...) {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestGate_TellsTheCapOfConnectionsFromASlowService(t *testing.T) {
+	waited := func(slow float64) Figures {
+		return Figures{Name: "rush", Planned: 1000, Sent: 1000, Lag: Latency{Count: 1000}, Wait: Latency{Count: 1000, P99: 80}, Slow: slow}
+	}
+	quick := Figures{Planned: 9000, Sent: 9000, Lag: Latency{Count: 9000}}
+	for name, c := range map[string]struct {
+		round Round
+		want  []string
+	}{
+		"a quick service":           {Round{Measured: waited(0.1)}, []string{"the cap of 7 connections was reached: requests waited 80 ms|raise connections"}},
+		"in one phase":              {Round{Measured: quick, Phases: []Figures{waited(0)}}, []string{"the cap of 7|in the phase rush"}},
+		"a service that keeps them": {Round{Measured: waited(0.9), Phases: []Figures{waited(0.9)}}, nil},
+		"nobody knows for how long": {Round{Measured: waited(math.NaN())}, []string{"the cap of 7"}},
+	} {
+		if got := gate(&c.round, 7, 0); !says(got, c.want...) {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 }
@@ -99,7 +142,7 @@ func TestBroken_SaysWhichLimitsWithFigures(t *testing.T) {
 		},
 		{"more failures than allowed", all, good(func(f *Figures) { f.Failed["timeout"] = 2 }), settled, []string{"2 of 1000|allows 0.1 %"}},
 		{"refused for load", all, good(func(f *Figures) {
-			f.Refused["queue-full"], f.Refused["too-slow"], f.Refused["unavailable"] = 20, 20, 1
+			f.Refused["queue-full"], f.Refused["too-slow"], f.Refused["sold-out"] = 20, 21, 500
 		}), settled, []string{"41 of 800 orders (5.125 %) were refused for load, the SLO allows 5 %"}},
 		{"refused for other reasons", all, good(func(f *Figures) {
 			for _, reason := range []string{"sold-out", "none-free", "ended", "not-started", "paused", "rate-limited"} {
@@ -123,7 +166,10 @@ func TestBroken_SaysWhichLimitsWithFigures(t *testing.T) {
 		},
 		{"fewer than the percentile sees", all, good(nil), Audit{Promised: 700, Settled: 693, Sojourn: p99(10)}, nil},
 		{"sojourn not known", all, good(nil), Audit{Promised: 700, Settled: 700}, []string{"no order's time"}},
+		{"too few times known", all, good(nil), Audit{Promised: 700, Settled: 700, Read: 700, Sampled: 690}, []string{"of 700 orders only 690|1.5s"}},
 		{"sojourn not asked for", SLO{}, good(nil), Audit{Promised: 700}, nil},
+		{"nothing was accepted, and nothing is asked for", SLO{}, good(func(f *Figures) { delete(f.Latency, Accepted) }), Audit{}, []string{"no order of 800 was accepted"}},
+		{"only pages", SLO{}, good(func(f *Figures) { f.Orders, f.Latency = 0, nil }), Audit{}, nil},
 		{"everything", all, good(func(f *Figures) {
 			f.Latency[Accepted], f.Latency[Refused] = p99(math.NaN()), p99(99)
 			f.Failed["timeout"], f.Refused["too-slow"] = 100, 100

@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,47 +34,61 @@ func (e *SetupError) Error() string { return e.Err.Error() }
 func (e *SetupError) Unwrap() error { return e.Err }
 
 // Measure plays a scenario and tells what was seen. A round in which the generator or the machine was measured is played again, twice
-// at most on average; what is kept then is kept as invalid. Where ctx ends early it answers what there is, marked as partial, and no error.
+// at most on average; what is kept then is kept as invalid. Where ctx ends early it answers what there is, marked as partial, and no error;
+// where something fails after a round, what there is and the error.
 func Measure(ctx context.Context, o Options) (*Run, []Interval, error) {
-	if err := o.check(ctx); err != nil {
+	if err := o.Check(ctx); err != nil {
 		return nil, nil, err
 	}
-	p := newPlan(&o.Scenario)
-	run, finish, err := o.begin(p)
+	run, finish, err := o.begin()
 	if err != nil {
 		return nil, nil, err
 	}
+	run.played(&o.Scenario)
+	p := newPlan(&o.Scenario)
 	var log []Interval
-	for n := 1; n <= o.Rounds && !run.Partial; {
+	var failure error
+	for n := 1; n <= o.Rounds && !run.Partial && failure == nil; {
 		round, intervals, err := (&player{Options: &o, plan: p, number: n}).play(ctx)
-		run.Partial = ctx.Err() != nil
-		switch {
-		case err != nil && !run.Partial:
-			return nil, nil, err
-		case err == nil && len(round.Invalid) > 0 && len(round.Audit.Wrong) == 0 && !run.Partial && len(run.Discarded) < mostAgain*o.Rounds:
+		run.Partial, failure = ctx.Err() != nil, err
+		if !round.measured() {
+			continue
+		}
+		if err == nil && round.doubtful() && !run.Partial && len(run.Discarded) < mostAgain*o.Rounds {
 			o.Say("round %d is not valid, and is played again: %s", n, round.Invalid[0])
 			run.Discarded = append(run.Discarded, round.Invalid[0])
 			continue
-		case err == nil:
-			run.Rounds, log = append(run.Rounds, round), append(log, intervals...)
 		}
+		run.Rounds, log = append(run.Rounds, round), append(log, intervals...)
 		n++
 	}
+	if run.Partial && errors.Is(failure, context.Canceled) {
+		failure = nil // that is the interrupt itself
+	}
 	if len(run.Rounds) == 0 {
-		return nil, nil, errInterrupted
+		return nil, nil, cmp.Or(failure, errInterrupted)
+	}
+	if failure != nil {
+		run.Partial, run.Failure = true, failure.Error()
 	}
 	finish()
-	return run, log, nil
+	return run, log, failure
 }
+
+// measured reports whether a round came to its end, though perhaps an early one.
+func (r *Round) measured() bool { return len(r.Phases) > 0 }
+
+// doubtful reports whether a round's figures are not to be believed. A promise that was broken is, whatever else.
+func (r *Round) doubtful() bool { return len(r.Invalid) > 0 && !r.Audit.Failed() }
 
 // errInterrupted says that there is nothing to report.
 var errInterrupted = errors.New("interrupted before anything was measured")
 
 // begin notes what is known of a run before it begins; finish what is known when it is over.
-func (o *Options) begin(p *plan) (run *Run, finish func(), err error) {
+func (o *Options) begin() (run *Run, finish func(), err error) {
 	run = &Run{
-		Format: RunFormat, Scenario: o.Scenario, Command: o.Command, Began: time.Now().Round(time.Second).UTC(), Commit: o.Commit,
-		Store: o.Store.Kind, Seed: o.Scenario.Seed, Plan: p.hash(), Ceiling: o.Ceiling,
+		Format: RunFormat, Command: o.Command, Began: time.Now().Round(time.Second).UTC(), Commit: o.Commit,
+		Store: o.Store.Kind, Ceiling: o.Ceiling,
 	}
 	if o.Foreign != nil {
 		run.Store, run.Target = "unknown", o.Foreign.Doors[0]
@@ -86,11 +101,15 @@ func (o *Options) begin(p *plan) (run *Run, finish func(), err error) {
 	return run, func() { run.Took, run.Machine = time.Since(began).Seconds(), machine.Since(then) }, nil
 }
 
-func (o *Options) check(ctx context.Context) error {
+// played notes the scenario that the rounds were played by.
+func (run *Run) played(s *Scenario) { run.Scenario, run.Seed, run.Plan = *s, s.Seed, newPlan(s).hash() }
+
+// Check says what keeps a load test from beginning, as a SetupError. It starts nothing.
+func (o *Options) Check(ctx context.Context) error {
 	if err := o.Scenario.Validate(); err != nil {
 		return &SetupError{fmt.Errorf("scenario %s: %w", o.Scenario.Name, err)}
 	}
-	if err := checkDescriptors(o.Scenario.Connections, descriptorLimit()); err != nil {
+	if err := checkDescriptors(o.Scenario.Connections, openFiles()); err != nil {
 		return &SetupError{err}
 	}
 	if o.Foreign == nil {

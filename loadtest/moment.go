@@ -89,15 +89,19 @@ func pointOf(before, now moment) Point {
 }
 
 // merge puts what was seen into points of one interval each, and adds points where it went on longer. An interval in which nobody looked
-// has the levels of the one before.
+// has the levels of the one before. Orders that were outstanding when the round began are the warm-up's: as many that were settled first
+// are not counted.
 func merge(points, seen []Point, every time.Duration) []Point {
 	byInterval := map[int]Point{}
 	level, most := Point{}, len(points)
+	var before float64 // orders of the warm-up
 	for n, s := range seen {
 		if n == 0 {
-			level = s
+			level, before = s, s.Outstanding
 			continue
 		}
+		warm := min(before, s.Settled)
+		s.Settled, before = s.Settled-warm, before-warm
 		i := intervalOf(s.At, every)
 		if earlier, ok := byInterval[i]; ok {
 			s.Settled += earlier.Settled

@@ -138,7 +138,7 @@ func TestPoint_CountsAnewWithANewProcess(t *testing.T) {
 func TestMerge_PutsLooksIntoTheSecondsThatTheyEnd(t *testing.T) {
 	round := []Point{{At: 1, Sent: 10}, {At: 2, Sent: 20}, {At: 3, Sent: 30}}
 	seen := []Point{
-		{At: 0.001, Outstanding: 1}, {At: 1.002, Settled: 5, Outstanding: 2}, // then none of the second second
+		{At: 0.001, Outstanding: 1}, {At: 1.002, Settled: 6, Outstanding: 2}, // then none of the second second
 		{At: 3.1, Settled: 6, Outstanding: 4, Window: 3}, {At: 4, Settled: 7}, {At: 4.5, Settled: 2, Outstanding: 1},
 	}
 	got := merge(round, seen, time.Second)
@@ -164,5 +164,12 @@ func TestMerge_OfOneSecondLosesNothingThatWasSettled(t *testing.T) {
 	got := merge(nil, []Point{{}, {At: 0.9, Settled: 5}, {At: 1.1, Settled: 6, Outstanding: 2}}, time.Second)
 	if len(got) != 1 || got[0].Settled != 11 || got[0].Outstanding != 2 {
 		t.Errorf("got %+v, want one point with 11 settled", got)
+	}
+}
+
+func TestMerge_LeavesOutWhatTheWarmUpHadLeft(t *testing.T) {
+	got := merge(nil, []Point{{Outstanding: 7}, {At: 1, Settled: 5, Outstanding: 9}, {At: 2, Settled: 6}, {At: 3, Settled: 4}}, time.Second)
+	if got[0].Settled != 0 || got[1].Settled != 4 || got[2].Settled != 4 {
+		t.Errorf("got %+v, want 0, 4 and 4 settled: the first seven are the warm-up's", got)
 	}
 }

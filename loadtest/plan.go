@@ -17,6 +17,7 @@ type plan struct {
 	start    time.Duration   // of the first phase; before is the warm-up
 	end      time.Duration   // of the last phase
 	borders  []time.Duration // where each phase begins, and where the last one ends
+	quantity int             // units of an order
 }
 
 // request is one request of a buyer.
@@ -41,7 +42,7 @@ const warmupSale = -1
 
 // newPlan plans a valid scenario. Each stream has random numbers of its own, so that a change of one leaves the others as they were.
 func newPlan(s *Scenario) *plan {
-	p := &plan{start: time.Duration(s.Warmup.For)}
+	p := &plan{start: time.Duration(s.Warmup.For), quantity: s.Crowd.Quantity}
 	warm := Arrivals{Rate: s.Warmup.Rate}
 	for due := range warm.times(p.start, nil) {
 		n := uint64(len(p.requests))
@@ -103,10 +104,11 @@ func draw(sums []float64, random *rand.Rand) int {
 	return min(at, len(sums)-1)
 }
 
-// hash names the planned requests.
+// hash names the planned requests: when they are due, what they ask for and how many units, whose they are, and who will come again.
 func (p *plan) hash() string {
 	h := sha256.New()
-	var b []byte
+	b := binary.AppendVarint(nil, int64(p.quantity))
+	_, _ = h.Write(b) // never fails (hash.Hash)
 	for i := range p.requests {
 		r := &p.requests[i]
 		b = binary.AppendVarint(b[:0], int64(r.due))
@@ -117,7 +119,7 @@ func (p *plan) hash() string {
 		if r.stays {
 			b = append(b, 's')
 		}
-		_, _ = h.Write(b) // never fails (hash.Hash)
+		_, _ = h.Write(b)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

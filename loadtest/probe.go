@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,17 +11,14 @@ import (
 )
 
 // MeasureCapacity searches the highest rate at which a service keeps the scenario's SLO: the scenario is played again and again, with
-// all its rates scaled so that the highest one of its orders is the one that is tried, each time for sales of its own. The rounds of
-// the answer are the repeats at the rate that it ends with.
+// all its rates scaled so that the highest one of its orders is the one that is tried, each time for sales of its own, against one
+// service. The answer's scenario and plan are those of the rate that it ends with, and its rounds the valid repeats there; where there are
+// none, the last round that was played. With an answer an error says what ended the search.
 func MeasureCapacity(ctx context.Context, o Options, how SearchOptions) (run *Run, log []Interval, err error) {
-	if err := o.check(ctx); err != nil {
-		return nil, nil, err
-	}
 	if how, err = how.checked(); err != nil {
 		return nil, nil, &SetupError{err}
 	}
-	run, finish, err := o.begin(newPlan(&o.Scenario))
-	if err != nil {
+	if err := o.Check(ctx); err != nil {
 		return nil, nil, err
 	}
 	service, stop, err := o.service(ctx)
@@ -31,33 +29,46 @@ func MeasureCapacity(ctx context.Context, o Options, how SearchOptions) (run *Ru
 	if o.Ceiling != nil {
 		how.Ceiling = o.Ceiling.Rate
 	}
+	run, finish, err := o.begin()
+	if err != nil {
+		return nil, nil, err
+	}
 	p := &prober{options: o, service: service}
 	found, err := search(ctx, how, p.probe, o.Say)
 	if err != nil && !errors.Is(err, errPartial) {
 		return nil, nil, err
 	}
-	run.Search, run.Partial = &found, err != nil
-	for _, r := range p.repeats {
+	run.Search, run.Partial = &found, found.Limit == LimitEnd
+	if found.Limit != LimitEnd || ctx.Err() != nil {
+		err = nil // the report says what ended it
+	}
+	if err != nil {
+		run.Failure = err.Error()
+	}
+	for _, r := range p.of(&found) {
 		run.Rounds, log = append(run.Rounds, r.round), append(log, r.log...)
+		run.played(&r.scenario)
 	}
 	if len(run.Rounds) == 0 {
-		return nil, nil, errInterrupted
+		return nil, nil, cmp.Or(err, errInterrupted)
 	}
 	finish()
-	return run, log, nil
+	return run, log, err
 }
 
 // prober plays a scenario at one rate after the other.
 type prober struct {
 	options Options
 	service *Service
-	rate    float64
-	repeats []played // at the rate that was repeated last
+	repeats []played // valid ones
+	last    *played
 }
 
 type played struct {
-	round Round
-	log   []Interval
+	rate     float64
+	scenario Scenario
+	round    Round
+	log      []Interval
 }
 
 func (p *prober) probe(ctx context.Context, stage string, rate float64) (Probe, error) {
@@ -66,20 +77,38 @@ func (p *prober) probe(ctx context.Context, stage string, rate float64) (Probe, 
 	if err := o.Scenario.Validate(); err != nil {
 		return Probe{}, err
 	}
-	if rate != p.rate {
-		p.rate, p.repeats = rate, nil
+	number := 1
+	for i := range p.repeats {
+		if p.repeats[i].rate == rate {
+			number++
+		}
 	}
-	r := &player{Options: &o, plan: newPlan(&o.Scenario), number: len(p.repeats) + 1}
-	round, log, err := r.play(ctx)
+	round, log, err := (&player{Options: &o, plan: newPlan(&o.Scenario), number: number}).play(ctx)
 	if err != nil {
 		return Probe{}, err
 	}
+	p.last = &played{rate, o.Scenario, round, log}
+	if stage == StageRepeat && len(round.Invalid) == 0 {
+		p.repeats = append(p.repeats, *p.last)
+	}
 	m := &round.Measured
-	p.repeats = append(p.repeats, played{round, log})
 	return Probe{
 		Stage: stage, Rate: rate, Goodput: m.Goodput, P99: m.Latency[Accepted].P99, Sojourn: round.Audit.Sojourn.P99, Shed: m.Shed(),
-		Kept: len(round.Broken) == 0 && len(round.Audit.Wrong) == 0, Why: append(round.Broken, round.Audit.Wrong...), Invalid: round.Invalid,
+		Kept: len(round.Broken) == 0, Why: round.Broken, Invalid: round.Invalid, Wrong: round.Audit.Wrong,
 	}, nil
+}
+
+// of is the rounds that a search's figures are of, or else the last one: that which broke a promise, say.
+func (p *prober) of(found *Search) (rounds []played) {
+	for _, r := range p.repeats {
+		if r.rate == found.Rate {
+			rounds = append(rounds, r)
+		}
+	}
+	if len(rounds) == 0 && p.last != nil {
+		return []played{*p.last}
+	}
+	return rounds
 }
 
 // scaled is the scenario with all rates scaled so that the highest one of its orders is this one.
@@ -115,7 +144,7 @@ func MeasureCeiling(ctx context.Context, o Options) (c Ceiling, err error) {
 			return Ceiling{}, fmt.Errorf("the null server at %s does not answer", address)
 		}
 	}
-	return ceiling(ctx, CeilingOptions{}, func(ctx context.Context, rate float64) (Figures, error) {
+	return ceiling(ctx, CeilingOptions{Connections: o.Scenario.Connections}, func(ctx context.Context, rate float64) (Figures, error) {
 		const length = 2 * time.Second
 		return o.nullRun(ctx, door, rate, length)
 	})
@@ -133,12 +162,10 @@ func (o *Options) nullRun(ctx context.Context, door string, rate float64, length
 		return Figures{}, err
 	}
 	books := newTally(&s, p, a.schedule)
-	self := newSelf()
-	before, _ := self() // what can't be read of it is 0
+	used := usedSince(a.schedule, p.start, newSelf()) //nolint:contextcheck // the schedule has it
 	a.run(books.see)
 	books.end(p.end)
 	f := books.all.figures("null", 0, length, false)
-	after, _ := self()
-	f.CPU[generator] = after.cpu - before.cpu
+	f.CPU[generator] = used()
 	return f, ctx.Err()
 }

@@ -14,7 +14,7 @@ import (
 // Progress is how a round stands.
 type Progress struct {
 	Phase                  string
-	Rate                   float64 // orders a second that are due now
+	Rate                   float64 // requests that were sent in the last whole second
 	Accepted, Shed, Failed int64   // so far
 	P99                    time.Duration
 	Done, Left             time.Duration

@@ -19,6 +19,7 @@ type player struct {
 	target *Service
 	names  []string // of the sales
 	warmup string
+	ahead  time.Duration // of this machine's clock, the store's is
 	tally  *tally
 	watch  *watch
 	start  time.Time            // of the first phase
@@ -34,6 +35,7 @@ func (r *player) play(ctx context.Context) (round Round, log []Interval, err err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	r.target = target
+	defer func() { err = errors.Join(err, r.end(ctx)) }()
 	begin, err := r.sell(ctx)
 	if err != nil {
 		return round, nil, err
@@ -43,9 +45,11 @@ func (r *player) play(ctx context.Context) (round Round, log []Interval, err err
 		return round, nil, err
 	}
 	r.tally = newTally(&r.Scenario, r.plan, a.schedule)
-	if err := sleep(ctx, time.Until(begin)); err != nil {
+	const ready = 50 * time.Millisecond // to have everything under way when the first request is due
+	if err := sleep(ctx, time.Until(begin)-ready); err != nil {
 		return round, nil, err
 	}
+	a.schedule.beginAt(begin)
 	then := lab.Now()
 	idle := r.attack(ctx, a)
 	stolen := then.Steal()
@@ -59,7 +63,7 @@ func (r *player) play(ctx context.Context) (round Round, log []Interval, err err
 	}
 	round = r.report(settled, books)
 	round.Recovery.Idle = idle
-	round.Invalid = gate(round.Measured, round.Measured.Planned, round.Measured.Sent, stolen)
+	round.Invalid = gate(&round, r.Scenario.Connections, stolen)
 	round.Broken = broken(r.Scenario.SLO, round.Measured, books)
 	return round, r.tally.log.of(r.number, r.start), nil
 }
@@ -82,7 +86,7 @@ func (r *player) attack(ctx context.Context, a *attack) (idle *float64) {
 		}
 	})
 	a.run(r.tally.see)
-	r.tally.end(min(time.Since(a.schedule.began), r.plan.end))
+	r.tally.end(r.plan.end)
 	at, ok := r.watch.waitIdle(context.WithoutCancel(ctx), time.Duration(r.Scenario.Settle), r.names, int64(len(r.tally.promised)))
 	if ok {
 		s := max(0, at.Sub(r.start).Seconds()-r.tally.lastAnswer.Seconds())
@@ -101,7 +105,7 @@ func (r *player) attack(ctx context.Context, a *attack) (idle *float64) {
 func (r *player) report(settled time.Time, books Audit) Round {
 	t := r.tally
 	round := Round{
-		Measured: t.all.figures(r.Scenario.Name, 0, r.plan.end-r.plan.start, true),
+		Measured: t.all.figures(r.Scenario.Name, 0, t.played(-1), true),
 		Audit:    books, Series: r.watch.fill(t.points),
 	}
 	m, last := &round.Measured, len(r.cpu)-1
@@ -110,7 +114,10 @@ func (r *player) report(settled time.Time, books Audit) Round {
 	}
 	m.used(r.cpu[0], r.cpu[last])
 	for i, f := range t.phases {
-		phase := f.figures(r.Scenario.Phases[i].Name, r.plan.borders[i]-r.plan.start, time.Duration(r.Scenario.Phases[i].For), false)
+		if t.played(i) == 0 {
+			break // it was interrupted before
+		}
+		phase := f.figures(r.Scenario.Phases[i].Name, r.plan.borders[i]-r.plan.start, t.played(i), false)
 		if i+1 < last {
 			phase.used(r.cpu[i], r.cpu[i+1])
 		}
@@ -118,7 +125,9 @@ func (r *player) report(settled time.Time, books Audit) Round {
 	}
 	if t.firstShed >= 0 {
 		s := t.firstShed.Seconds()
-		round.Recovery.FirstShed = &s
+		n := max(0, r.plan.phase(t.firstShed+r.plan.start))
+		round.Recovery.FirstShed, round.Recovery.ShedIn = &s, r.Scenario.Phases[n].Name
+		round.Recovery.ShedAfter = (t.firstShed + r.plan.start - r.plan.borders[n]).Seconds()
 	}
 	round.Recovery.Calm = calm(&r.Scenario, round.Series)
 	return round
@@ -175,7 +184,7 @@ func (r *player) phase(at time.Duration) string {
 	return name
 }
 
-// calm is the time from the end of the phase with the highest rate until three seconds in a row keep the SLO and shed nobody for load.
+// calm is the time from the end of the phase with the highest rate until three seconds in a row are calm.
 func calm(s *Scenario, points []Point) *float64 {
 	var end, highest float64
 	var after time.Duration
@@ -189,7 +198,7 @@ func calm(s *Scenario, points []Point) *float64 {
 	limit := milliseconds(time.Duration(s.SLO.AcceptedP99))
 	calmFor := 0
 	for i := int(end); i < len(points) && points[i].At <= s.length().Seconds(); i++ {
-		if points[i].Shed > 0 || limit > 0 && points[i].AcceptedP99 > limit {
+		if !points[i].calm(limit) {
 			calmFor = 0
 			continue
 		}
@@ -199,4 +208,11 @@ func calm(s *Scenario, points []Point) *float64 {
 		}
 	}
 	return nil
+}
+
+// calm says that in a second nothing failed, nobody was shed for load, accepted orders were answered within the SLO, and orders, where
+// some were due, had answers that a sale gives.
+func (p *Point) calm(limit float64) bool {
+	answered := p.Accepted + p.Repeated + p.Refused - p.Shed
+	return p.Failed == 0 && p.Shed == 0 && (limit == 0 || p.AcceptedP99 <= limit) && (p.Orders == 0 || answered > 0)
 }

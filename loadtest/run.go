@@ -19,7 +19,8 @@ type Run struct {
 	Command   string      `json:"command"` // that repeats it
 	Began     time.Time   `json:"began"`
 	Took      float64     `json:"took_s"`
-	Partial   bool        `json:"partial"` // interrupted: figures are of what was until then
+	Partial   bool        `json:"partial"`           // it ended before its time: figures are of what was until then
+	Failure   string      `json:"failure,omitempty"` // what ended it; empty: whoever started it did
 	Commit    string      `json:"commit"`
 	Machine   lab.Machine `json:"machine"`
 	Store     string      `json:"store"`  // sqlite, postgres; of a foreign address: unknown
@@ -28,7 +29,7 @@ type Run struct {
 	Plan      string      `json:"plan"`                // SHA-256 over the planned requests: equal for equal scenarios and seeds
 	Ceiling   *Ceiling    `json:"ceiling,omitempty"`   // what the generator reaches by itself here
 	Discarded []string    `json:"discarded,omitempty"` // why rounds were not believed and played again
-	Rounds    []Round     `json:"rounds"`              // at least one; each with a fresh service
+	Rounds    []Round     `json:"rounds"`              // at least one; each with a fresh service, those of a search with fresh sales
 	Search    *Search     `json:"search,omitempty"`    // of a capacity search
 }
 
@@ -67,7 +68,9 @@ type Figures struct {
 	Failed   map[string]int64 `json:"failed"`   // not answered, or not definitely, by what went wrong
 
 	Latency map[Class]Latency `json:"latency"` // from the intended start; a class without requests is missing
-	Lag     Latency           `json:"lag"`     // from the intended start to the sending
+	Lag     Latency           `json:"lag"`     // from the intended start to the wire, without the wait: the generator's own
+	Wait    Latency           `json:"wait"`    // for a connection, where others had them all
+	Slow    float64           `json:"slow"`    // share of the connections' time that went to requests which the service kept longer than the SLO allows
 
 	Offered float64 `json:"offered"` // orders due a second
 	Goodput float64 `json:"goodput"` // orders settled a second, from the first phase's start until the last was settled; 0 for a single phase
@@ -114,6 +117,7 @@ type Point struct {
 	At       float64 `json:"at_s"` // its end, since the start of the first phase
 	Planned  int64   `json:"planned"`
 	Sent     int64   `json:"sent"`
+	Late     int64   `json:"late"`   // of the planned: by more than the gate allows
 	Orders   int64   `json:"orders"` // due requests to buy
 	Accepted int64   `json:"accepted"`
 	Repeated int64   `json:"repeated"`
@@ -126,7 +130,7 @@ type Point struct {
 	RefusedP99  float64 `json:"refused_p99_ms"`
 
 	Gap         bool    `json:"gap,omitempty"` // somebody's metrics did not answer: of his, what they were before
-	Settled     float64 `json:"settled"`       // orders, by the workers' counters
+	Settled     float64 `json:"settled"`       // orders, by the workers' counters: of a foreign service everybody's
 	Outstanding float64 `json:"outstanding"`   // orders at all doors
 	Bound       float64 `json:"bound"`         // in force, of all doors
 	Window      float64 `json:"window"`        // RDY of all workers' pools
@@ -145,27 +149,31 @@ type Audit struct {
 	Promised int64            `json:"promised"` // different orders that were answered 202 or 200
 	Settled  int64            `json:"settled"`  // orders of the measured sales found settled
 	States   map[string]int64 `json:"states"`
-	Sold     int64            `json:"sold"`    // units sold or held
-	Stock    int64            `json:"stock"`   // units there were, with what was added
-	Sojourn  Latency          `json:"sojourn"` // from admission to settlement, by the database's rows
-	Sampled  int64            `json:"sampled"` // of these many orders
-	Wrong    []string         `json:"wrong"`   // promises that were not kept; empty: none
+	Sold     int64            `json:"sold"`     // units sold or held
+	Stock    int64            `json:"stock"`    // units there were, with what was added
+	Sojourn  Latency          `json:"sojourn"`  // from admission to settlement, by the database's rows
+	Read     int64            `json:"read"`     // of these many orders, at most
+	Sampled  int64            `json:"sampled"`  // that have both times; below 99 % of those read the sojourn is not known
+	Negative int64            `json:"negative"` // of these: settled before they were admitted, by clocks that differ
+	Wrong    []string         `json:"wrong"`    // promises that were not kept; empty: none
 }
 
 // Recovery is how the service took the burst.
 type Recovery struct {
-	FirstShed *float64 `json:"first_shed_s,omitempty"` // from the first phase's start to the first refusal for load; nil: none
-	Idle      *float64 `json:"idle_s,omitempty"`       // from the last answer of the last phase until nothing was outstanding; nil: not within the time given
-	Calm      *float64 `json:"calm_s,omitempty"`       // from the end of the phase with the highest rate until accepted orders are answered within the SLO and nothing is shed for load; nil: never, or no later phase
+	FirstShed *float64 `json:"first_shed_s,omitempty"`       // from the first phase's start to the first refusal for load; nil: none
+	ShedIn    string   `json:"first_shed_in,omitempty"`      // the phase in which it was
+	ShedAfter float64  `json:"first_shed_after_s,omitempty"` // from that phase's start
+	Idle      *float64 `json:"idle_s,omitempty"`             // from the last answer of the last phase until nothing was outstanding; nil: not within the time given
+	Calm      *float64 `json:"calm_s,omitempty"`             // from the end of the phase with the highest rate until accepted orders are answered within the SLO, nothing fails and nothing is shed for load; nil: never, or no later phase
 }
 
 // Search is a capacity search: a ramp, a bisection, and repeats around the knee.
 type Search struct {
 	Probes   []Probe  `json:"probes"`
 	Rate     float64  `json:"rate"`     // offered in the repeats that count, the knee; 0: none kept the SLO
-	Sustains float64  `json:"sustains"` // orders a second, the median of the repeats there that kept the SLO
+	Sustains float64  `json:"sustains"` // orders a second, the median of the valid repeats there
 	Margin   float64  `json:"margin"`   // half of the widest distance between them
-	Limit    string   `json:"limit"`    // what ended it: service; and where the figure is a lower bound, generator, probes or interrupted
+	Limit    string   `json:"limit"`    // what ended it: service or promise; and where the figure is a lower bound, generator, probes or interrupted
 	Why      []string `json:"why"`      // it does not sustain more
 }
 
@@ -180,6 +188,7 @@ type Probe struct {
 	Kept    bool     `json:"kept"` // the SLO
 	Why     []string `json:"why"`  // it was broken
 	Invalid []string `json:"invalid"`
+	Wrong   []string `json:"wrong,omitempty"` // promises that were not kept; they end the search
 }
 
 // Interval is the latencies of one class of answers in a part of a round, as the histogram log keeps them.

@@ -16,26 +16,40 @@ type schedule struct {
 	wake  chan struct{} // something came that may be due before what is waited for
 
 	mu      sync.Mutex // guards what follows
-	began   time.Time
-	next    int       // of the plan
-	again   later     // requests because of answers
-	issued  []request // by number
+	began   time.Time  // from which requests are due; zero until the attack begins, where nobody said when
+	begun   bool
+	next    int      // of the plan
+	again   later    // requests because of answers
+	issued  []issued // by number
 	stopped bool
+	ended   time.Duration // when the attack was ended early; negative: it was not
+}
+
+// issued is a request that went, and how it came to the wire.
+type issued struct {
+	request
+	passage
 }
 
 func newSchedule(ctx context.Context, p *plan) *schedule {
 	return &schedule{
 		ctx: ctx, plan: p, begin: make(chan struct{}), wake: make(chan struct{}, 1),
-		issued: make([]request, 0, len(p.requests)+len(p.requests)/8),
+		issued: make([]issued, 0, len(p.requests)+len(p.requests)/8), ended: -1,
 	}
 }
+
+// beginAt has requests due from a moment on, however late the attack comes to them: sales open by the same clock. Before the attack.
+func (s *schedule) beginAt(at time.Time) { s.began = at }
 
 // Pace waits until a request is due and lets it go; it implements vegeta.Pacer. Waiting here and not in vegeta lets a request that comes
 // up meanwhile go before those that were planned for later.
 func (s *schedule) Pace(elapsed time.Duration, _ uint64) (wait time.Duration, stop bool) {
 	s.mu.Lock()
-	if s.began.IsZero() {
-		s.began = time.Now().Add(-elapsed)
+	if !s.begun {
+		s.begun = true
+		if s.began.IsZero() {
+			s.began = time.Now().Add(-elapsed)
+		}
 		close(s.begin)
 	}
 	s.mu.Unlock()
@@ -73,12 +87,12 @@ func (s *schedule) pop() (wait time.Duration, over bool) {
 	switch {
 	case again && (!planned || s.again[0].due < s.plan.requests[s.next].due):
 		if wait = s.again[0].due - now; wait <= 0 {
-			s.issued = append(s.issued, heap.Pop(&s.again).(request)) //nolint:forcetypeassert // it holds nothing else
+			s.issued = append(s.issued, issued{request: heap.Pop(&s.again).(request)}) //nolint:forcetypeassert // it holds nothing else
 			return 0, false
 		}
 	case planned:
 		if wait = s.plan.requests[s.next].due - now; wait <= 0 {
-			s.issued = append(s.issued, s.plan.requests[s.next])
+			s.issued = append(s.issued, issued{request: s.plan.requests[s.next]})
 			s.next++
 			return 0, false
 		}
@@ -105,11 +119,44 @@ func (s *schedule) come(r request) {
 	}
 }
 
-// request is the n-th request that went.
-func (s *schedule) request(n uint64) request {
+// issue is the n-th request that went.
+func (s *schedule) issue(n uint64) issued {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.issued[n]
+}
+
+// passed notes how the n-th request came to the wire.
+func (s *schedule) passed(n uint64, way passage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.issued[n].passage = way
+}
+
+// start is when the attack began.
+func (s *schedule) start() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.began
+}
+
+// stop notes when the attack was ended early.
+func (s *schedule) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended = 0; !s.began.IsZero() {
+		s.ended = time.Since(s.began)
+	}
+}
+
+// played is the time until which requests were let go, of so much.
+func (s *schedule) played(until time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended >= 0 {
+		return min(until, s.ended)
+	}
+	return until
 }
 
 // unsent are requests that were due and did not go, because the attack was ended.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // SearchOptions say how a capacity search goes about it. What is 0 has the default named last.
@@ -32,10 +33,14 @@ const (
 	LimitGenerator = "generator"   // it could not keep up, or its ceiling is near
 	LimitProbes    = "probes"      // there were no more
 	LimitEnd       = "interrupted" // by a failure, or by whoever started it
+	LimitPromise   = "promise"     // one was broken: there is no figure
 )
 
 // errPartial marks a result that is only what was known until then.
 var errPartial = errors.New("partial result")
+
+// errPromise says that a promise was broken: whatever rate the service carries so, nobody may sell with it.
+var errPromise = errors.New("a promise was broken")
 
 // errProbesSpent says that the knee would have needed more probes than there were.
 var errProbesSpent = errors.New("all probes are used up")
@@ -76,8 +81,14 @@ func (o SearchOptions) checked() (SearchOptions, error) {
 	return o, nil
 }
 
-// search finds the knee: the highest rate at which the service keeps its SLO. probe offers a rate to a fresh service; its Kept and
-// Invalid decide. Rates go up geometrically until one is bad, the bracket is bisected, and the last good rate is then repeated:
+// Check says what of the options is out of range.
+func (o SearchOptions) Check() error {
+	_, err := o.checked()
+	return err
+}
+
+// search finds the knee: the highest rate at which the service keeps its SLO. probe offers a rate to it; its Kept and Invalid decide, and a
+// broken promise ends everything. Rates go up geometrically until one is bad, the bracket is bisected, and the last good rate is then repeated:
 // it stands when all repeats but one keep the SLO, and otherwise the next lower one is repeated. So it is the knee that most probes
 // confirm, and not one lucky probe: a service is no deterministic function of its load, as RFC 2544, section 26.1, takes for granted.
 // That trials at one load may disagree, and a share of them may exceed the limit, is from "Multiple Loss Ratio Search"
@@ -265,12 +276,17 @@ func (k *knee) try(ctx context.Context, stage string, rate float64) (Probe, erro
 	p.Stage, p.Rate = stage, rate
 	k.found.Probes = append(k.found.Probes, p)
 	k.tell(p)
+	if len(p.Wrong) > 0 {
+		return p, fmt.Errorf("%w at %s: %s", errPromise, rateText(rate), strings.Join(p.Wrong, "; "))
+	}
 	return p, nil
 }
 
 func (k *knee) tell(p Probe) {
 	verdict, why := "keeps the SLO", ""
 	switch {
+	case len(p.Wrong) > 0:
+		verdict, why = "breaks a promise", ": "+p.Wrong[0]
 	case len(p.Invalid) > 0:
 		verdict, why = "invalid", ": "+p.Invalid[0]
 	case !p.Kept && len(p.Why) > 0:
@@ -287,6 +303,8 @@ func (k *knee) conclude(err error) (Search, error) {
 	f.Rate, f.Sustains, f.Margin = k.sustained()
 	f.Limit, f.Why = k.limit, k.why
 	switch {
+	case errors.Is(err, errPromise):
+		f.Limit, f.Rate, f.Sustains, f.Margin, f.Why = LimitPromise, 0, 0, 0, nil
 	case errors.Is(err, errProbesSpent):
 		f.Limit = LimitProbes
 	case err != nil:
@@ -304,15 +322,18 @@ func (k *knee) conclude(err error) (Search, error) {
 }
 
 // sustained is the highest rate up to the good one at which the SLO was kept, with the median of what was settled a second and half
-// of the widest distance, over the repeats there. Where it was not repeated, because the search ended before, it is over all probes.
+// of the widest distance, over all valid repeats there, the one that broke the SLO too: without it the spread would be of the survivors.
+// Where the rate was not repeated, because the search ended before, it is over all probes.
 func (k *knee) sustained() (rate, median, margin float64) {
+	for _, p := range k.found.Probes {
+		if p.Kept && len(p.Invalid) == 0 && p.Rate <= k.good {
+			rate = max(rate, p.Rate)
+		}
+	}
 	var repeats, all []float64
 	for _, p := range k.found.Probes {
-		if !p.Kept || len(p.Invalid) > 0 || p.Rate > k.good || p.Rate < rate {
+		if p.Rate != rate || len(p.Invalid) > 0 {
 			continue
-		}
-		if p.Rate > rate {
-			rate, repeats, all = p.Rate, nil, nil
 		}
 		if all = append(all, p.Goodput); p.Stage == StageRepeat {
 			repeats = append(repeats, p.Goodput)

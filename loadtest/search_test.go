@@ -133,7 +133,7 @@ func TestSearch_StepsDownFromALuckyProbe(t *testing.T) {
 }
 
 func TestSearch_TakesTheMedianAndHalfTheWidestDistance(t *testing.T) {
-	goodputs := []float64{1000, 980, 1020, 500, 990, 1010} // the one of 500 breaks the SLO
+	goodputs := []float64{1000, 980, 1020, 500, 990, 1010} // the one of 500 breaks the SLO, and is a part of the spread all the same
 	n := 0
 	got, err := search(t.Context(), SearchOptions{From: 1000, Ceiling: 1000 / nearCeiling}, func(_ context.Context, stage string, _ float64) (Probe, error) {
 		if stage != StageRepeat {
@@ -142,8 +142,37 @@ func TestSearch_TakesTheMedianAndHalfTheWidestDistance(t *testing.T) {
 		n++
 		return Probe{Goodput: goodputs[n-1], Kept: goodputs[n-1] > 900}, nil
 	}, quietly)
-	if err != nil || got.Sustains != 1000 || got.Margin != 20 || n != 6 {
-		t.Errorf("found %v ± %v of %d repeats, %v; want 1000 ± 20 of 6", got.Sustains, got.Margin, n, err)
+	if err != nil || got.Sustains != 995 || got.Margin != 260 || n != 6 {
+		t.Errorf("found %v ± %v of %d repeats, %v; want 995 ± 260 of 6", got.Sustains, got.Margin, n, err)
+	}
+}
+
+// P1 to P10: what a service carries while it breaks one is no figure, and one good try later does not mend it.
+func TestSearch_EndsAtABrokenPromise(t *testing.T) {
+	for _, invalid := range [][]string{nil, {"the generator could not keep up"}} {
+		n := 0
+		got, err := search(t.Context(), SearchOptions{}, func(ctx context.Context, stage string, rate float64) (Probe, error) {
+			p, err := sharp(1000)(ctx, stage, rate)
+			if n++; n == 4 {
+				p.Wrong, p.Invalid = []string{"P1: rush has 11 units held or sold, of 10"}, invalid
+			}
+			return p, err
+		}, quietly)
+		if n != 4 || !errors.Is(err, errPartial) || got.Limit != LimitPromise || got.Sustains != 0 || got.Rate != 0 ||
+			!strings.Contains(strings.Join(got.Why, "; "), "P1: rush has 11") {
+			t.Errorf("after %d probes: %+v, %v", n, got, err)
+		}
+	}
+}
+
+// The rounds of a report are those that its figure is of, whatever was tried after them.
+func TestProber_KeepsTheValidRepeatsOfTheRateThatWasFound(t *testing.T) {
+	p := &prober{repeats: []played{{rate: 1000}, {rate: 1000}, {rate: 1050}, {rate: 1000}}, last: &played{rate: 1050}}
+	if got := p.of(&Search{Rate: 1000}); len(got) != 3 || got[2].rate != 1000 {
+		t.Errorf("of 1,000/s: %d rounds", len(got))
+	}
+	if got := p.of(&Search{}); len(got) != 1 || got[0].rate != 1050 {
+		t.Errorf("where nothing was found: %d rounds, want the last one", len(got))
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 )
 
 // refusedForLoad are the refusals of a service that has too much to do. Others, such as sold-out or rate-limited, would be there at
-// any load.
-var refusedForLoad = []sluice.Refusal{sluice.QueueFull, sluice.TooSlow, sluice.Unavailable}
+// any load, and unavailable is a failure.
+var refusedForLoad = []sluice.Refusal{sluice.QueueFull, sluice.TooSlow}
 
 // forLoad says that a refusal is because the service carries no more, and not because of the sale.
 func forLoad(reason string) bool { return slices.Contains(refusedForLoad, sluice.Refusal(reason)) }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	vegeta "github.com/tsenart/vegeta/v12/lib"
+
+	"sluice"
 )
 
 // tally counts what came of requests: of the whole round, of each phase, and of each second. The warm-up is not counted.
@@ -25,7 +27,9 @@ type tally struct {
 	promised   map[string]struct{} // orders that were answered 202 or 200
 	firstShed  time.Duration       // since the first phase began; negative: none so far
 	lastAnswer time.Duration
-	lost       int64 // orders of which nobody knows what became
+	lost       int64           // orders of which nobody knows what became
+	opens      []time.Duration // when each sale opens; 0: at once
+	until      time.Duration   // since the attack began: what was due later was not played
 }
 
 // figures are counted for one time.
@@ -34,13 +38,14 @@ type figures struct {
 	classes               map[Class]int64
 	refused, failed       map[string]int64
 	latency               map[Class]*hdrhistogram.Histogram
-	lag                   *hdrhistogram.Histogram
+	lag, wait             *hdrhistogram.Histogram
+	held, slow            time.Duration // that the service kept connections; of this, longer each time than the SLO allows
 }
 
 func newFigures() *figures {
 	return &figures{
 		classes: map[Class]int64{}, refused: map[string]int64{}, failed: map[string]int64{},
-		latency: map[Class]*hdrhistogram.Histogram{}, lag: newHistogram(),
+		latency: map[Class]*hdrhistogram.Histogram{}, lag: newHistogram(), wait: newHistogram(),
 	}
 }
 
@@ -48,6 +53,14 @@ func newTally(s *Scenario, p *plan, sched *schedule) *tally {
 	t := &tally{
 		plan: p, scenario: s, schedule: sched, all: newFigures(), seconds: map[Class]*hdrhistogram.Histogram{},
 		log: newHDRLog(p.end - p.start), promised: map[string]struct{}{}, firstShed: -1,
+		until: p.end, opens: make([]time.Duration, len(s.Sales)),
+	}
+	for i := range s.Sales {
+		for n := range s.Phases {
+			if s.Sales[i].Opens == s.Phases[n].Name {
+				t.opens[i] = p.borders[n]
+			}
+		}
 	}
 	for range s.Phases {
 		t.phases = append(t.phases, newFigures())
@@ -56,31 +69,92 @@ func newTally(s *Scenario, p *plan, sched *schedule) *tally {
 }
 
 // see counts a result. Its latency begins when the request was due, so that a service that stands still is seen by all who would have
-// come meanwhile (Tene, How NOT to Measure Latency, 2015).
-func (t *tally) see(r request, result *vegeta.Result) {
-	a := classify(r, result)
-	sent := result.Timestamp.Sub(t.schedule.began)
-	came := sent + result.Latency
-	t.comeAgain(r, a, came)
+// come meanwhile (Tene, How NOT to Measure Latency, 2015); the wait for a connection is a part of it.
+func (t *tally) see(r issued, result *vegeta.Result) {
+	left := result.Timestamp.Sub(t.schedule.start())
+	came := left + result.Latency
+	a := classify(r.request, result)
+	switch {
+	case a.why == string(sluice.NotStarted) && t.yetToOpen(r.request):
+		a.class = Refused
+	case r.sent || r.got > 0:
+	case r.dialled > 0 && (a.why != timedOut || r.dialled-left <= came-r.dialled): // nobody took it, so nothing can have become of it
+		a.unknown = false
+	default: // it had no connection, nor leave to open one, for most of its time
+		t.leave(r.request)
+		return
+	}
+	t.comeAgain(r.request, a, came)
 	if r.sale == warmupSale {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.turn(came)
-	latency, lag := came-r.due, sent-r.due
+	way := t.timesOf(r, a, left, came)
 	for _, f := range []*figures{t.all, t.phases[max(0, t.plan.phase(r.due))]} {
-		f.count(r, a, latency, lag)
+		f.count(r.request, a, way)
 	}
-	t.point(r.due).due(r)
-	t.point(sent).Sent++
+	due := t.point(r.due)
+	due.due(r.request)
+	if way.lag > time.Duration(mostLag*float64(time.Millisecond)) {
+		due.Late++
+	}
+	t.point(left+way.wait).Sent++
 	t.point(came).answered(a)
-	recordIn(t.seconds, a.class, latency)
-	t.log.record(a.class, came-t.plan.start, latency)
-	t.note(r, a, came-t.plan.start)
+	recordIn(t.seconds, a.class, way.latency)
+	t.log.record(a.class, came-t.plan.start, way.latency)
+	t.note(r.request, a, came-t.plan.start)
 }
 
-func (f *figures) count(r request, a answer, latency, lag time.Duration) {
+// opensWithin is how much later than its phase a sale may open: clocks differ, and doors hear of it.
+const opensWithin = time.Second
+
+// yetToOpen says that a request may be told that its sale has not started.
+func (t *tally) yetToOpen(r request) bool {
+	return r.sale != warmupSale && t.opens[r.sale] > 0 && r.due < t.opens[r.sale]+opensWithin
+}
+
+// times are how long a request took: its latency is all of it.
+type times struct {
+	latency, lag, wait, held time.Duration
+	slow                     bool // the service held it longer than the SLO allows
+}
+
+// timesOf tells apart whose time it was: lag is the generator's own, until it let the request go and from there to the wire; wait is
+// for a connection, where others had them all; held is the service's.
+func (t *tally) timesOf(r issued, a answer, left, came time.Duration) times {
+	w := times{latency: came - r.due, lag: left - r.due}
+	if !r.sent {
+		return w
+	}
+	w.lag += max(0, r.written-r.got)
+	w.wait = max(0, r.got-left)
+	if r.dialled > 0 { // to open one is no wait for others
+		w.wait = max(0, min(w.wait, r.dialled-left))
+	}
+	w.held = max(0, came-r.written)
+	limit := t.scenario.SLO.AcceptedP99
+	if a.class == Refused && t.scenario.SLO.RefusedP99 > 0 {
+		limit = t.scenario.SLO.RefusedP99
+	}
+	w.slow = limit > 0 && w.held > time.Duration(limit)
+	return w
+}
+
+// leave counts a request that was due and not sent.
+func (t *tally) leave(r request) {
+	if r.sale == warmupSale {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all.planned++
+	t.phases[max(0, t.plan.phase(r.due))].planned++
+	t.point(r.due).due(r)
+}
+
+func (f *figures) count(r request, a answer, way times) {
 	f.planned++
 	f.sent++
 	if r.kind == order {
@@ -94,8 +168,13 @@ func (f *figures) count(r request, a answer, latency, lag time.Duration) {
 		f.failed[a.why]++
 	default:
 	}
-	recordIn(f.latency, a.class, latency)
-	record(f.lag, lag)
+	recordIn(f.latency, a.class, way.latency)
+	record(f.lag, way.lag)
+	record(f.wait, way.wait)
+	f.held += way.held
+	if way.slow {
+		f.slow += way.held
+	}
 }
 
 // note keeps what is known of single orders, and of the first refusal for load.
@@ -104,7 +183,7 @@ func (t *tally) note(r request, a answer, at time.Duration) {
 	switch {
 	case a.order != "":
 		t.promised[a.order] = struct{}{}
-	case a.class == Failed && r.kind == order:
+	case a.unknown && r.kind == order:
 		t.lost++
 	case a.class == Refused && forLoad(a.why) && t.firstShed < 0:
 		t.firstShed = at
@@ -181,21 +260,26 @@ func (p *Point) answered(a answer) {
 	}
 }
 
-// end counts what was due and not sent, and closes the books.
+// end counts what was due and not sent, and closes the books. What was due after the attack was ended early is nobody's fault.
 func (t *tally) end(until time.Duration) {
-	unsent := t.schedule.unsent(until)
+	until = t.schedule.played(until)
+	for _, r := range t.schedule.unsent(until) {
+		t.leave(r)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, r := range unsent {
-		if r.sale == warmupSale {
-			continue
-		}
-		t.all.planned++
-		t.phases[max(0, t.plan.phase(r.due))].planned++
-		t.point(r.due).due(r)
-	}
+	t.until = until
 	t.close()
 	t.log.end()
+}
+
+// played is how long the n-th phase was played; of all, without the warm-up, where n is -1.
+func (t *tally) played(n int) time.Duration {
+	from, to := t.plan.start, t.plan.end
+	if n >= 0 {
+		from, to = t.plan.borders[n], t.plan.borders[n+1]
+	}
+	return max(0, min(t.until, to)-from)
 }
 
 // progress is how it goes: counts so far, and the last whole second's.
@@ -220,7 +304,10 @@ func (f *figures) figures(name string, from, length time.Duration, curve bool) F
 	out := Figures{
 		Name: name, From: from.Seconds(), For: length.Seconds(), Planned: f.planned, Sent: f.sent, Orders: f.orders,
 		Accepted: f.classes[Accepted], Repeated: f.classes[Repeated], Pages: f.classes[Page], Refused: f.refused, Failed: f.failed,
-		Latency: map[Class]Latency{}, Lag: latencyOf(f.lag, false), CPU: map[string]float64{},
+		Latency: map[Class]Latency{}, Lag: latencyOf(f.lag, false), Wait: latencyOf(f.wait, false), CPU: map[string]float64{},
+	}
+	if f.held > 0 {
+		out.Slow = float64(f.slow) / float64(f.held)
 	}
 	for class, h := range f.latency {
 		out.Latency[class] = latencyOf(h, curve)

@@ -31,7 +31,6 @@ type watch struct {
 	mu     sync.Mutex // guards what follows
 	last   moment
 	points []Point            // the first is of the beginning; each tells of the time since the one before
-	grew   time.Time          // when the workers' counter of settled orders was last seen to have grown; zero: never
 	gaps   map[string]*gap    // by process
 	used   map[string]float64 // seconds of processor time, by process, as last seen
 }
@@ -78,7 +77,7 @@ func (w *watch) run(ctx context.Context, began time.Time) {
 		w.look(ctx)
 		n = max(n, int(time.Since(began)/w.every)) // after a slow look the next one is on time
 	}
-	if since := time.Since(began) - w.lastLook(); since > w.every/4 { // over less, nothing can be reckoned
+	if time.Since(began) > 0 {
 		w.look(context.WithoutCancel(ctx))
 	}
 }
@@ -93,12 +92,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-func (w *watch) lastLook() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.last.at
 }
 
 func (w *watch) look(ctx context.Context) {
@@ -116,11 +109,13 @@ func (w *watch) look(ctx context.Context) {
 	}
 	now = now.after(w.last)
 	p := pointOf(w.last, now)
-	if p.Settled > 0 {
-		w.grew = w.began.Add(now.at)
+	w.remember(now.cpu)
+	if n := len(w.points); n > 0 && now.at-w.last.at <= w.every/4 { // over so little time no rate can be reckoned; but orders count
+		w.points[n-1].Settled += p.Settled
+		w.last.told = now.told
+		return
 	}
 	w.points, w.last = append(w.points, p), now
-	w.remember(now.cpu)
 }
 
 // see asks everybody at once, and no longer than most of an interval: a process that hangs keeps nothing from the others.
@@ -222,11 +217,4 @@ func (w *watch) notes() (notes []string) {
 		notes = append(notes, fmt.Sprintf("%s did not tell its metrics %d of %d times, first: %v", name, g.looks, len(w.points), g.first))
 	}
 	return notes
-}
-
-// lastSettled is when the workers' counter of settled orders was last seen to have grown; zero: never.
-func (w *watch) lastSettled() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.grew
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -22,9 +23,9 @@ const (
 	batchesBytes = 2 << 20 // as a stock nsqd takes 5 MiB
 )
 
-// DialBatches connects. The deadline is that of the dial and handshake, and of each batch to be written and acknowledged.
-func DialBatches(ctx context.Context, addr string, deadline time.Duration) (*Batches, error) {
-	w, err := dialWire(ctx, dialConfig{addr: addr, timeout: deadline, heartbeat: defaultHeartbeat})
+// DialBatches connects, over TLS where secure is not nil. The deadline is that of the dial and handshake, and of each batch to be written and acknowledged.
+func DialBatches(ctx context.Context, addr string, secure *tls.Config, deadline time.Duration) (*Batches, error) {
+	w, err := dialWire(ctx, dialConfig{addr: addr, tls: secure, timeout: deadline, heartbeat: defaultHeartbeat})
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 
 func dialBatches(t *testing.T, addr string, deadline time.Duration) *Batches {
 	t.Helper()
-	b, err := DialBatches(t.Context(), addr, deadline)
+	b, err := DialBatches(t.Context(), addr, nil, deadline)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestBatches_SayWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: a broken connection publishes", test.name)
 		}
 	}
-	if _, err := DialBatches(t.Context(), freeAddr(t), time.Second); err == nil {
+	if _, err := DialBatches(t.Context(), freeAddr(t), nil, time.Second); err == nil {
 		t.Error("nobody listens, and it is dialled")
 	}
 }
@@ -104,7 +104,7 @@ func TestProbeTopic_TellsHowDeepItsChannelsAre(t *testing.T) {
 	noLeaks(t)
 	server := startServer(t, ServerConfig{HTTP: "127.0.0.1:0"})
 	probe := func() Topic {
-		topic, err := ProbeTopic(t.Context(), server.HTTPAddr(), TopicEvents)
+		topic, err := ProbeTopic(t.Context(), server.HTTPAddr(), nil, TopicEvents)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestProbeTopic_TellsHowDeepItsChannelsAre(t *testing.T) {
 		t.Errorf("without a channel: %+v", topic)
 	}
 	for _, channel := range []string{"a", "b"} {
-		if err := EnsureChannel(t.Context(), server.Addr(), TopicEvents, channel); err != nil {
+		if err := EnsureChannel(t.Context(), server.Addr(), nil, TopicEvents, channel); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -134,7 +134,7 @@ func TestProbeTopic_TellsHowDeepItsChannelsAre(t *testing.T) {
 	if name, n := probe().Deepest(); name != "a" || n < 7 {
 		t.Errorf("deepest is %s with %d", name, n)
 	}
-	if _, err := ProbeTopic(t.Context(), freeAddr(t), TopicEvents); err == nil {
+	if _, err := ProbeTopic(t.Context(), freeAddr(t), nil, TopicEvents); err == nil {
 		t.Error("nobody answers, and that is no error")
 	}
 }
@@ -145,8 +145,8 @@ func TestIdentify_NamesALifeOfAnNsqd(t *testing.T) {
 	names := map[string]bool{}
 	for range 2 {
 		server := startServer(t, ServerConfig{HTTP: "127.0.0.1:0", DataDir: dir})
-		name, started, err := Identify(t.Context(), server.HTTPAddr())
-		if again, _, _ := Identify(t.Context(), server.HTTPAddr()); err != nil || name != again || time.Since(started) > patience {
+		name, started, err := Identify(t.Context(), server.HTTPAddr(), nil)
+		if again, _, _ := Identify(t.Context(), server.HTTPAddr(), nil); err != nil || name != again || time.Since(started) > patience {
 			t.Errorf("%q, then %q, started %v, %v", name, again, started, err)
 		}
 		names[name] = true
@@ -156,7 +156,7 @@ func TestIdentify_NamesALifeOfAnNsqd(t *testing.T) {
 	if len(names) != 2 {
 		t.Errorf("two lives have the names %v", names)
 	}
-	if _, _, err := Identify(t.Context(), freeAddr(t)); err == nil {
+	if _, _, err := Identify(t.Context(), freeAddr(t), nil); err == nil {
 		t.Error("nobody answers, and that is no error")
 	}
 }
@@ -165,14 +165,14 @@ func TestHoldChannel_KeepsAnEphemeralOneAlive(t *testing.T) {
 	noLeaks(t)
 	server := startServer(t, ServerConfig{HTTP: "127.0.0.1:0"})
 	there := func() bool {
-		topic, err := ProbeTopic(t.Context(), server.HTTPAddr(), TopicEvents)
+		topic, err := ProbeTopic(t.Context(), server.HTTPAddr(), nil, TopicEvents)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, ok := topic.Channels["a#ephemeral"]
 		return ok
 	}
-	release, err := HoldChannel(t.Context(), server.Addr(), TopicEvents, "a#ephemeral")
+	release, err := HoldChannel(t.Context(), server.Addr(), nil, TopicEvents, "a#ephemeral")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestHoldChannel_KeepsAnEphemeralOneAlive(t *testing.T) {
 	release()
 	eventually(t, "it is gone", func() bool { return !there() })
 	for _, bad := range []string{"", "a b", strings.Repeat("x", 65)} {
-		if _, err := HoldChannel(t.Context(), server.Addr(), TopicEvents, bad); err == nil {
+		if _, err := HoldChannel(t.Context(), server.Addr(), nil, TopicEvents, bad); err == nil {
 			t.Errorf("channel %q is made", bad)
 		}
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -12,9 +13,10 @@ import (
 
 // CarrierConfig says where orders go and who hears of them.
 type CarrierConfig struct {
-	Addr       string // nsqd's TCP address
-	HTTP       string // nsqd's HTTP address, ours or a stock one's; empty: every new connection counts as a restart
-	MaxPending int    // most orders that wait to be sent: the door's bound
+	Addr       string      // nsqd's TCP address
+	TLS        *tls.Config // nil: plain text; otherwise HTTP is an HTTPS address
+	HTTP       string      // nsqd's HTTP address, ours or a stock one's; empty: every new connection counts as a restart
+	MaxPending int         // most orders that wait to be sent: the door's bound
 	// Sent hears of orders that nsqd took in the given incarnation, Doubt of those that it may or may not have.
 	// Both must be quick; ids are valid during the call only.
 	Sent   func(ids []sluice.OrderID, incarnation uint64)
@@ -40,7 +42,7 @@ func NewCarrier(cfg CarrierConfig) (*Carrier, error) {
 	c := &Carrier{cfg: cfg}
 	c.depth.Store(-1)
 	p, err := NewPublisher(PublisherConfig{
-		Addr: cfg.Addr, Topic: TopicOrders, Logger: cfg.Logger,
+		Addr: cfg.Addr, TLS: cfg.TLS, Topic: TopicOrders, Logger: cfg.Logger,
 		// An order in flight may be carried again, so twice the bound can wait.
 		MaxPending: 2 * cfg.MaxPending, MaxPendingBytes: 2 * cfg.MaxPending * maxOrderBytes,
 		Report: c.report,
@@ -82,61 +84,62 @@ func (c *Carrier) Depth() (orders int64, known bool) {
 func (c *Carrier) Run(ctx context.Context) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
-	var seen sighting
+	var seen Sighting
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			next := c.look(ctx)
-			if seen.forgotten(next, now) {
+			if seen.Note(c.look(ctx), now) {
 				c.incarnation.Add(1)
 			}
-			seen = next.or(seen)
 		}
 	}
 }
 
-// sighting is what one look at nsqd showed.
-type sighting struct {
-	epoch uint64    // connections made so far
-	start time.Time // zero: nobody could be asked
+// Sighting is what one look at nsqd showed.
+type Sighting struct {
+	Epoch uint64    // connections made so far
+	Start time.Time // of nsqd, in whole seconds; zero: nobody could be asked
 }
 
-func (c *Carrier) look(ctx context.Context) sighting {
-	s := sighting{epoch: c.publisher.Epoch()}
+func (c *Carrier) look(ctx context.Context) Sighting {
+	s := Sighting{Epoch: c.publisher.Epoch()}
 	c.depth.Store(-1)
 	if c.cfg.HTTP == "" {
 		return s
 	}
-	if health, err := Probe(ctx, c.cfg.HTTP); err == nil {
-		s.start = health.StartTime
+	if health, err := Probe(ctx, c.cfg.HTTP, c.cfg.TLS); err == nil {
+		s.Start = health.StartTime
 		c.depth.Store(health.Total)
 	}
 	return s
 }
 
-// or keeps an older start where the newer look could not see one.
-func (s sighting) or(older sighting) sighting {
-	if s.start.IsZero() {
-		s.start = older.start
+// Note takes the next look in, and reports whether nsqd may have forgotten since what it had been given. An older start is kept where
+// the newer look could not see one.
+func (s *Sighting) Note(next Sighting, now time.Time) (forgotten bool) {
+	forgotten = s.forgotten(next, now)
+	if next.Start.IsZero() {
+		next.Start = s.Start
 	}
-	return s
+	*s = next
+	return forgotten
 }
 
 // forgotten reports whether nsqd may have restarted between two looks. A new connection alone proves nothing where
 // nsqd says that it has been up for long.
-func (s sighting) forgotten(next sighting, now time.Time) bool {
-	reconnected := next.epoch != s.epoch && s.epoch != 0
+func (s *Sighting) forgotten(next Sighting, now time.Time) bool {
+	reconnected := next.Epoch != s.Epoch && s.Epoch != 0
 	switch {
-	case next.start.IsZero():
+	case next.Start.IsZero():
 		return reconnected
-	case s.start.IsZero():
+	case s.Start.IsZero():
 		return reconnected
-	case !next.start.Equal(s.start):
+	case !next.Start.Equal(s.Start):
 		return true
 	}
-	return reconnected && now.Sub(next.start) < newborn
+	return reconnected && now.Sub(next.Start) < newborn
 }
 
 // Stop sends what waits until ctx ends.

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -25,13 +26,13 @@ func (t Topic) Deepest() (channel string, messages int64) {
 	return channel, messages
 }
 
-// ProbeTopic asks an nsqd, ours or a stock one, at its HTTP address for a topic. It takes at most two seconds. One that
+// ProbeTopic asks an nsqd, ours or a stock one, at its HTTP address, or its HTTPS one where secure is not nil, for a topic. It takes at most two seconds. One that
 // does not exist has no channels.
-func ProbeTopic(ctx context.Context, httpAddr, topic string) (Topic, error) {
+func ProbeTopic(ctx context.Context, httpAddr string, secure *tls.Config, topic string) (Topic, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var body probedStats
-	if err := fetchStats(ctx, httpAddr, topic, &body); err != nil {
+	if err := fetchStats(ctx, httpAddr, secure, topic, &body); err != nil {
 		return Topic{}, fmt.Errorf("probe nsqd at %s: %w", httpAddr, err)
 	}
 	found := Topic{Channels: map[string]int64{}}
@@ -49,11 +50,11 @@ func ProbeTopic(ctx context.Context, httpAddr, topic string) (Topic, error) {
 
 // Identify asks an nsqd, ours or a stock one, at its HTTP address who it is. Its name is another one after each start that
 // is a second after the one before. It takes at most two seconds.
-func Identify(ctx context.Context, httpAddr string) (name string, started time.Time, err error) {
+func Identify(ctx context.Context, httpAddr string, secure *tls.Config) (name string, started time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var body infoBody
-	if err := fetch(ctx, httpAddr, "/info", nil, &body); err != nil {
+	if err := fetch(ctx, httpAddr, secure, "/info", nil, &body); err != nil {
 		return "", time.Time{}, fmt.Errorf("ask nsqd at %s who it is: %w", httpAddr, err)
 	}
 	if body.StartTime == 0 {
@@ -64,11 +65,11 @@ func Identify(ctx context.Context, httpAddr string) (name string, started time.T
 
 // HoldChannel makes topic and channel, and is the channel's consumer that takes nothing, until release is called, so that
 // an ephemeral channel lives while its own consumers are away. It stays gone where the connection breaks.
-func HoldChannel(ctx context.Context, tcpAddr, topic, channel string) (release func(), err error) {
+func HoldChannel(ctx context.Context, tcpAddr string, secure *tls.Config, topic, channel string) (release func(), err error) {
 	if err := errors.Join(validTopic(topic), validChannel(channel)); err != nil {
 		return nil, err
 	}
-	w, err := dialWire(ctx, dialConfig{addr: tcpAddr, timeout: consumerTimeout, heartbeat: defaultHeartbeat})
+	w, err := dialWire(ctx, dialConfig{addr: tcpAddr, tls: secure, timeout: consumerTimeout, heartbeat: defaultHeartbeat})
 	if err != nil {
 		return nil, err
 	}

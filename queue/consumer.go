@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,7 +17,8 @@ import (
 
 // ConsumerConfig says what to take and how. Zero fields take the default that is named with them.
 type ConsumerConfig struct {
-	Addr    string // nsqd's TCP address
+	Addr    string      // nsqd's TCP address
+	TLS     *tls.Config // nil: plain text
 	Topic   string
 	Channel string
 
@@ -351,7 +353,7 @@ func (c *Consumer) connect(ctx context.Context) (*session, error) {
 		}
 	})
 	w, err := dialWire(ctx, dialConfig{
-		addr: c.cfg.Addr, timeout: consumerTimeout, heartbeat: defaultHeartbeat, msgTimeout: c.cfg.MsgTimeout,
+		addr: c.cfg.Addr, tls: c.cfg.TLS, timeout: consumerTimeout, heartbeat: defaultHeartbeat, msgTimeout: c.cfg.MsgTimeout,
 	})
 	if err != nil {
 		return nil, err

@@ -104,7 +104,7 @@ var settle = []Channel{{TopicOrders, ChannelSettle}}
 // totals is what the orders topic holds, as Probe sees it.
 func totals(t *testing.T, s *Server) int64 {
 	t.Helper()
-	h, err := Probe(t.Context(), s.HTTPAddr())
+	h, err := Probe(t.Context(), s.HTTPAddr(), nil)
 	if err != nil {
 		t.Fatalf("Probe: %v", err)
 	}

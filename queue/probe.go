@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,15 +26,15 @@ type Health struct {
 	Settle    bool      // the channel that settles orders exists
 }
 
-// Probe asks an nsqd, ours or a stock one, at its HTTP address. It takes at most two seconds.
+// Probe asks an nsqd, ours or a stock one, at its HTTP address, or its HTTPS one where secure is not nil. It takes at most two seconds.
 //
 // Total is of topic orders and channel settle. Other channels of the topic hold copies for others (nsq_tail's, say),
 // and counting those would let a forgotten one stop every repeat.
-func Probe(ctx context.Context, httpAddr string) (Health, error) {
+func Probe(ctx context.Context, httpAddr string, secure *tls.Config) (Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var body probedStats
-	if err := fetchStats(ctx, httpAddr, TopicOrders, &body); err != nil {
+	if err := fetchStats(ctx, httpAddr, secure, TopicOrders, &body); err != nil {
 		return Health{}, fmt.Errorf("probe nsqd at %s: %w", httpAddr, err)
 	}
 	h := Health{StartTime: time.Unix(body.StartTime, 0)}
@@ -70,11 +71,11 @@ type probedStats struct {
 // probeClient keeps no connection: a probe is rare, and a kept one would have to be closed by somebody.
 var probeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-func fetchStats(ctx context.Context, httpAddr, topic string, body *probedStats) error {
+func fetchStats(ctx context.Context, httpAddr string, secure *tls.Config, topic string, body *probedStats) error {
 	query := url.Values{
 		"format": {"json"}, "topic": {topic}, "include_clients": {"false"}, "include_mem": {"false"},
 	}
-	if err := fetch(ctx, httpAddr, "/stats", query, body); err != nil {
+	if err := fetch(ctx, httpAddr, secure, "/stats", query, body); err != nil {
 		return err
 	}
 	if body.StartTime == 0 {
@@ -84,16 +85,23 @@ func fetchStats(ctx context.Context, httpAddr, topic string, body *probedStats) 
 }
 
 // fetch reads what nsqd answers into body.
-func fetch(ctx context.Context, httpAddr, path string, query url.Values, body any) error {
+func fetch(ctx context.Context, httpAddr string, secure *tls.Config, path string, query url.Values, body any) error {
+	scheme, client := "http", probeClient
+	if secure != nil {
+		scheme, client = "https", &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: secureFor(secure, hostOf(httpAddr))}}
+	}
 	if !strings.Contains(httpAddr, "://") {
-		httpAddr = "http://" + httpAddr
+		httpAddr = scheme + "://" + httpAddr
+	}
+	if secure != nil && !strings.HasPrefix(httpAddr, "https://") {
+		return fmt.Errorf("%s: %w", httpAddr, ErrNoTLS)
 	}
 	url := strings.TrimSuffix(httpAddr, "/") + path + "?" + query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return err
 	}
-	resp, err := probeClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -107,9 +115,17 @@ func fetch(ctx context.Context, httpAddr, path string, query url.Values, body an
 	return nil
 }
 
+// hostOf is the host and port of an address or a URL.
+func hostOf(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return address
+}
+
 // EnsureChannel makes topic and channel on any nsqd, so that what is published from now on waits for the channel's
 // first consumer. An ephemeral channel would be gone again as soon as this returns; it is refused.
-func EnsureChannel(ctx context.Context, tcpAddr, topic, channel string) error {
+func EnsureChannel(ctx context.Context, tcpAddr string, secure *tls.Config, topic, channel string) error {
 	if strings.HasSuffix(channel, ephemeralSuffix) {
 		return fmt.Errorf("channel %s: an ephemeral channel lives only as long as its consumer", channel)
 	}
@@ -122,7 +138,7 @@ func EnsureChannel(ctx context.Context, tcpAddr, topic, channel string) error {
 	if _, _, err := net.SplitHostPort(tcpAddr); err != nil {
 		return fmt.Errorf("nsqd address %q: want host:port: %w", tcpAddr, err)
 	}
-	w, err := dialWire(ctx, dialConfig{addr: tcpAddr, timeout: consumerTimeout, heartbeat: defaultHeartbeat})
+	w, err := dialWire(ctx, dialConfig{addr: tcpAddr, tls: secure, timeout: consumerTimeout, heartbeat: defaultHeartbeat})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -38,7 +39,8 @@ func (r Result) String() string {
 
 // PublisherConfig says where and how much to publish. Zero fields take the default that is named with them.
 type PublisherConfig struct {
-	Addr  string // nsqd's TCP address
+	Addr  string      // nsqd's TCP address
+	TLS   *tls.Config // nil: plain text
 	Topic string
 
 	MaxPending      int           // most messages that wait or are on the wire; 10,000
@@ -253,7 +255,9 @@ func (p *Publisher) finished() bool {
 // connectAndServe returns nil when the publisher is finished. Whatever its error, messages that were not written stay
 // pending: a dial that failed sent nothing.
 func (p *Publisher) connectAndServe(ctx context.Context) error {
-	w, err := dialWire(ctx, dialConfig{addr: p.cfg.Addr, timeout: p.cfg.Deadline, heartbeat: defaultHeartbeat})
+	w, err := dialWire(ctx, dialConfig{
+		addr: p.cfg.Addr, tls: p.cfg.TLS, timeout: p.cfg.Deadline, heartbeat: defaultHeartbeat,
+	})
 	if err != nil {
 		return err
 	}
@@ -408,7 +412,7 @@ func (l *link) multiPublish(topic string, count int, frames []byte, deadline tim
 func (a answer) check() error {
 	switch {
 	case a.kind == nsq.FrameTypeError:
-		return nsq.ErrProtocol{Reason: string(a.data)}
+		return protocolError(a.data)
 	case a.kind != nsq.FrameTypeResponse || string(a.data) != "OK":
 		return errors.New("nsqd sent something else than OK")
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ const MaxDefer = time.Hour
 // SenderConfig says where to send. Zero fields take the default that is named with them.
 type SenderConfig struct {
 	Addr       string        // nsqd's TCP address
+	TLS        *tls.Config   // nil: plain text
 	MaxPending int           // most messages that are on the wire without an answer; 1,000
 	Deadline   time.Duration // of a call whose context has none or a later one, and of a dial and handshake; 5 s
 	Logger     *slog.Logger
@@ -177,7 +179,7 @@ func (s *Sender) run(ctx context.Context) {
 
 // connectAndServe returns nil after Stop.
 func (s *Sender) connectAndServe(ctx context.Context) error {
-	w, err := dialWire(ctx, dialConfig{addr: s.cfg.Addr, timeout: s.cfg.Deadline, heartbeat: defaultHeartbeat})
+	w, err := dialWire(ctx, dialConfig{addr: s.cfg.Addr, tls: s.cfg.TLS, timeout: s.cfg.Deadline, heartbeat: defaultHeartbeat})
 	if err != nil {
 		return err
 	}
@@ -309,7 +311,8 @@ func meaning(kind int32, data []byte) error {
 		return nil
 	case kind != nsq.FrameTypeError:
 		return fmt.Errorf("%w: %w", ErrAmbiguous, err)
-	case strings.HasPrefix(string(data), "E_PUB_FAILED"), strings.HasPrefix(string(data), "E_DPUB_FAILED"):
+	case strings.HasPrefix(string(data), "E_PUB_FAILED"), strings.HasPrefix(string(data), "E_DPUB_FAILED"),
+		strings.Contains(string(data), tlsRequired):
 		return fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	return fmt.Errorf("%w: %w", ErrInvalid, err)

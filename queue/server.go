@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ import (
 type ServerConfig struct {
 	Listen       string // TCP address, such as 127.0.0.1:4150; port 0 takes any
 	HTTP         string // address of the read-only /ping, /info and /stats; empty: none
+	TLSCert      string // PEM file with the certificate that both ports show; empty: plain text. Read at the start only
+	TLSKey       string // PEM file with its key
+	ClientCA     string // PEM file with the authorities of clients; empty: a client need not show a certificate
 	DataDir      string // made if it does not exist
 	MemQueueSize int    // messages that a topic or a channel keeps in memory before it goes to disk; 10,000
 
@@ -65,7 +69,8 @@ type Server struct {
 	nsqd    *nsqd.NSQD
 	http    *statsServer // nil where it is off
 	done    chan struct{}
-	err     error // set before done is closed
+	dead    sync.Once // closes done
+	err     error     // set before done is closed
 	exit    sync.Once
 	exited  chan struct{}
 	stopped chan struct{}
@@ -79,6 +84,10 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		return nil, fmt.Errorf("nsqd: %w", err)
 	}
 	cfg = cfg.withDefaults()
+	secure, err := cfg.serverTLS()
+	if err != nil {
+		return nil, fmt.Errorf("nsqd: %w", err)
+	}
 	if err := prepare(cfg); err != nil {
 		return nil, fmt.Errorf("nsqd: %w", err)
 	}
@@ -94,12 +103,13 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		return nil, fmt.Errorf("nsqd: %w", err)
 	}
 	if cfg.HTTP != "" {
-		if s.http, err = startStats(cfg.HTTP, daemon, cfg.Logger); err != nil {
+		if s.http, err = startStats(cfg.HTTP, secure, daemon, cfg.Logger); err != nil {
 			daemon.Exit()
 			return nil, fmt.Errorf("nsqd: %w", err)
 		}
 	}
 	go s.run(cfg.Logger)
+	go s.watchClock(wallClock, s.taken, cfg.Logger)
 	if err := s.awaitReady(); err != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), consumerTimeout)
 		defer cancel()
@@ -108,7 +118,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	return s, nil
 }
 
-// awaitReady greets the nsqd as a client would. It also keeps an early Stop from overtaking nsqd's Main, which starts
+// awaitReady greets the nsqd as a client would, which also one that wants TLS answers in plain text. It also keeps an early Stop from overtaking nsqd's Main, which starts
 // goroutines that Exit must wait for.
 func (s *Server) awaitReady() error {
 	w, err := dialWire(context.Background(), dialConfig{
@@ -167,6 +177,13 @@ func newDaemon(cfg ServerConfig) (*nsqd.NSQD, error) {
 	opts.TCPAddress = cfg.Listen
 	opts.HTTPAddress = ""
 	opts.HTTPSAddress = ""
+	if cfg.TLSCert != "" {
+		opts.TLSCert, opts.TLSKey = cfg.TLSCert, cfg.TLSKey
+		opts.TLSMinVersion, opts.TLSRequired = tls.VersionTLS12, nsqd.TLSRequired
+	}
+	if cfg.ClientCA != "" {
+		opts.TLSRootCAFile, opts.TLSClientAuthPolicy = cfg.ClientCA, "require-verify"
+	}
 	opts.DataPath = cfg.DataDir
 	opts.MemQueueSize = int64(cfg.MemQueueSize)
 	opts.MaxMsgSize = MaxMessageBytes
@@ -177,12 +194,14 @@ func newDaemon(cfg ServerConfig) (*nsqd.NSQD, error) {
 	// A channel's timeouts are looked after only once the scan has noticed the channel.
 	opts.QueueScanRefreshInterval = time.Second
 
-	daemon, err := nsqd.New(opts)
+	daemon, err := nsqd.New(opts) // takes the directory's lock
 	if err == nil {
-		return daemon, nil
+		if err = salvage(cfg.DataDir, cfg.Logger); err == nil {
+			return daemon, nil
+		}
 	}
-	// The address was taken between the check and now, or another nsqd has the directory. What nsqd keeps of the lock
-	// goes with the garbage.
+	// The address was taken between the check and now, another nsqd has the directory, or its disk fails. What nsqd keeps of
+	// the lock goes with the garbage: its Exit would write a list of no topics, because none are loaded yet.
 	runtime.GC()
 	return nil, fmt.Errorf("data directory %s, address %s: %w", cfg.DataDir, cfg.Listen, err)
 }
@@ -206,16 +225,10 @@ func (s *Server) load(cfg ServerConfig) error {
 // run serves until Stop, or until nsqd gives up by itself.
 func (s *Server) run(log *slog.Logger) {
 	err := s.nsqd.Main()
-	select {
-	case <-s.stopped:
-	default:
-		if err == nil {
-			err = errors.New("it stopped serving by itself")
-		}
-		s.err = fmt.Errorf("nsqd: %w", err)
-		log.Error("nsqd died", slog.Any("error", err))
+	if err == nil {
+		err = errors.New("it stopped serving by itself")
 	}
-	close(s.done)
+	s.die(err, log)
 }
 
 // Addr is where clients connect.

@@ -194,7 +194,7 @@ func TestProbe_CountsWhatNsqdCarries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			probe := func() Health {
 				t.Helper()
-				h, err := Probe(t.Context(), addr.http)
+				h, err := Probe(t.Context(), addr.http, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -204,7 +204,7 @@ func TestProbe_CountsWhatNsqdCarries(t *testing.T) {
 				t.Errorf("a fresh nsqd: %+v", h)
 			}
 			for range 2 { // making it again is no error
-				if err := EnsureChannel(t.Context(), addr.tcp, TopicOrders, ChannelSettle); err != nil {
+				if err := EnsureChannel(t.Context(), addr.tcp, nil, TopicOrders, ChannelSettle); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -233,14 +233,14 @@ func TestProbe_CountsWhatNsqdCarries(t *testing.T) {
 func TestProbe_FailsClearlyAndSoon(t *testing.T) {
 	noLeaks(t)
 	addr := freeAddr(t)
-	if _, err := Probe(t.Context(), addr); err == nil || !strings.Contains(err.Error(), addr) {
+	if _, err := Probe(t.Context(), addr, nil); err == nil || !strings.Contains(err.Error(), addr) {
 		t.Errorf("without nsqd: %v", err)
 	}
 	s := startServer(t, ServerConfig{HTTP: "127.0.0.1:0"})
 	px := startProxy(t, s.HTTPAddr())
 	px.freeze(true)
 	began := time.Now()
-	if _, err := Probe(t.Context(), px.addr()); err == nil {
+	if _, err := Probe(t.Context(), px.addr(), nil); err == nil {
 		t.Error("a frozen nsqd was healthy")
 	}
 	if d := time.Since(began); d > 2*probeTimeout {
@@ -258,7 +258,7 @@ func TestEnsureChannel_RefusesWhatCannotLast(t *testing.T) {
 		{"nowhere", "t", "c", "nowhere"},
 		{freeAddr(t), "t", "c", "refused"},
 	} {
-		if err := EnsureChannel(t.Context(), c.addr, c.topic, c.channel); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := EnsureChannel(t.Context(), c.addr, nil, c.topic, c.channel); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("EnsureChannel(%v) = %v; want an error with %q", c, err, c.want)
 		}
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"log"
@@ -25,16 +26,20 @@ type statsServer struct {
 	wg      sync.WaitGroup
 }
 
-func startStats(addr string, daemon *nsqd.NSQD, logger *slog.Logger) (*statsServer, error) {
+func startStats(addr string, secure *tls.Config, daemon *nsqd.NSQD, logger *slog.Logger) (*statsServer, error) {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("HTTP address %s cannot be used: %w", addr, err)
 	}
+	addr = listener.Addr().String()
+	if secure != nil {
+		listener = tls.NewListener(listener, secure)
+	}
 	daemon.RLock()
 	version := daemon.GetMetadata(false).Version
 	daemon.RUnlock()
-	s := &statsServer{daemon: daemon, addr: listener.Addr().String(), version: version}
+	s := &statsServer{daemon: daemon, addr: addr, version: version}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ping", s.ping)
 	mux.HandleFunc("GET /info", s.info)

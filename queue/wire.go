@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -34,7 +35,8 @@ const (
 
 // wire is one connection to nsqd past its handshake. Every read and write on it has a deadline.
 type wire struct {
-	conn    net.Conn
+	conn    net.Conn // the one below TLS until the handshake is done
+	secured bool     // conn is TLS
 	maxRDY  int
 	silence time.Duration // longest wait for a byte; 0 during the handshake, where the dial's deadline holds
 
@@ -50,6 +52,7 @@ type dialConfig struct {
 	timeout    time.Duration
 	heartbeat  time.Duration
 	msgTimeout time.Duration // 0: nsqd's own
+	tls        *tls.Config   // nil: plain text
 }
 
 // dialWire connects and identifies. When it fails, nothing but the handshake was sent.
@@ -65,7 +68,7 @@ func dialWire(ctx context.Context, cfg dialConfig) (*wire, error) {
 	w.reader = bufio.NewReaderSize(patientReader{w}, readBuffer)
 
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = w.identify(cfg)
+	err = w.identify(ctx, cfg)
 	if !stop() { // the deadline is being pulled, so nothing that follows could be trusted
 		err = errors.Join(context.Cause(ctx), err)
 	}
@@ -77,7 +80,8 @@ func dialWire(ctx context.Context, cfg dialConfig) (*wire, error) {
 	return w, nil
 }
 
-func (w *wire) identify(cfg dialConfig) error {
+// identify greets nsqd. The greeting is in plain text even where TLS follows, and tells no more than this host's name.
+func (w *wire) identify(ctx context.Context, cfg dialConfig) error {
 	hostname, _ := os.Hostname()
 	cmd, err := nsq.Identify(map[string]any{
 		"client_id": hostname, "hostname": hostname, "user_agent": "sluice",
@@ -85,6 +89,7 @@ func (w *wire) identify(cfg dialConfig) error {
 		"heartbeat_interval":    cfg.heartbeat.Milliseconds(),
 		"msg_timeout":           cfg.msgTimeout.Milliseconds(),
 		"output_buffer_timeout": flushInterval.Milliseconds(),
+		"tls_v1":                cfg.tls != nil,
 	})
 	if err != nil {
 		return err
@@ -104,7 +109,13 @@ func (w *wire) identify(cfg dialConfig) error {
 		return errors.New("it asks for AUTH, which is not supported")
 	}
 	w.maxRDY = int(features.MaxRdyCount)
-	return nil
+	if cfg.tls == nil {
+		return nil
+	}
+	if !features.TLSv1 {
+		return ErrNoTLS
+	}
+	return w.upgrade(ctx, cfg)
 }
 
 // subscribe makes topic and channel where they do not exist, and the connection a consumer with RDY 0.
@@ -134,6 +145,9 @@ func (w *wire) write(timeout time.Duration, parts ...[]byte) error {
 	defer w.writeMu.Unlock()
 	if err := w.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return err
+	}
+	if w.secured && len(parts) > 1 { // each write is a record of its own there, and a packet
+		parts = [][]byte{bytes.Join(parts, nil)}
 	}
 	buffers := net.Buffers(parts)
 	_, err := buffers.WriteTo(w.conn)
@@ -173,7 +187,7 @@ func (w *wire) readResponse() ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case kind == nsq.FrameTypeError:
-		return nil, nsq.ErrProtocol{Reason: string(data)}
+		return nil, protocolError(data)
 	case kind != nsq.FrameTypeResponse:
 		return nil, fmt.Errorf("nsqd sent a frame of kind %d instead of an answer", kind)
 	}
@@ -189,8 +203,8 @@ func (w *wire) patience() time.Duration {
 
 // closeWrite tells nsqd that nothing follows. It reads what was sent before, then hangs up.
 func (w *wire) closeWrite() {
-	if tcp, ok := w.conn.(*net.TCPConn); ok {
-		_ = tcp.CloseWrite()
+	if half, ok := w.conn.(interface{ CloseWrite() error }); ok { // TCP's end, or TLS' word of it
+		_ = half.CloseWrite()
 	}
 }
 

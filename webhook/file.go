@@ -59,6 +59,9 @@ func Load(file string) ([]Endpoint, error) {
 	names := map[string]bool{}
 	for i, e := range entries {
 		if !nameFormat.MatchString(e.Name) {
+			if strings.HasPrefix(e.Name, secretPrefix) {
+				return nil, fmt.Errorf("endpoint %d: its name is a secret, which is not told here; want it as the member secret", i+1)
+			}
 			return nil, fmt.Errorf("endpoint %d: name %.80q: want 1 to 64 of a-z, 0-9, dot, dash and underscore", i+1, e.Name)
 		}
 		if names[e.Name] {

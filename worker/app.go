@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"net/url"
 	"sync"
 	"time"
 
@@ -30,7 +29,7 @@ func Run(ctx context.Context, w *Worker, opts ...kratos.Option) error {
 	})
 	disarm := func() bool { return true }
 	app = kratos.New(append([]kratos.Option{
-		kratos.Name("sluice-worker"), kratos.Server(w), kratos.Endpoint(api, &url.URL{Scheme: "grpc", Host: api.Host}),
+		kratos.Name("sluice-worker"), kratos.Server(w), kratos.Endpoint(api, grpcEndpoint(api.Host, w.TLS != nil)),
 		kratos.Context(running),
 		kratos.AfterStart(func(context.Context) error {
 			disarm = context.AfterFunc(ctx, stop)

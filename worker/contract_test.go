@@ -188,7 +188,7 @@ func TestContract_OfAWorkerThatWaits(t *testing.T) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
-	stop := ServeWaiting(l, slog.New(slog.DiscardHandler))
+	stop := ServeWaiting(l, 10, nil, slog.New(slog.DiscardHandler))
 	defer stop()
 	s := &shop{t: t, url: "http://" + l.Addr().String()}
 	fill := strings.NewReplacer("{id}", "x", "{name}", "x", "{seq}", "1", "{message}", "x")

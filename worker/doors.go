@@ -18,7 +18,15 @@ type doors struct {
 type doorHeard struct {
 	bound    int64
 	instance string
+	journal  string
+	life     uint64
 	at       time.Time
+}
+
+// succeeds reports whether a door is the next life of one that has died: nobody else can have its journal, and this one was opened later.
+// Of two that go by copies of one journal the second is turned away, or the first as soon as the second starts again.
+func (d doorHeard) succeeds(before doorHeard) bool {
+	return d.journal != "" && d.journal == before.journal && d.life > before.life
 }
 
 const (
@@ -27,7 +35,7 @@ const (
 )
 
 // heard notes a door and answers the sum of all bounds. Two doors of one name would take each other's news: the one that comes
-// second is refused until the first has left, or was silent for api.NameHeld.
+// second is refused until the first has left, or was silent for api.NameHeld; but not one that comes back from the dead.
 func (d *doors) heard(now time.Time, door *api.Door) (sum int64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -35,18 +43,19 @@ func (d *doors) heard(now time.Time, door *api.Door) (sum int64, err error) {
 		d.known = make(map[string]doorHeard)
 	}
 	before, known := d.known[door.Door]
-	other := known && before.instance != "" && door.Instance != "" && before.instance != door.Instance
+	this := doorHeard{door.Bound, door.Instance, door.Journal, door.Life, now}
+	other := known && before.instance != "" && door.Instance != "" && before.instance != door.Instance && !this.succeeds(before)
 	switch {
 	case other && now.Sub(before.at) < api.NameHeld:
 		if door.Leaving { // it never had the name
 			return 0, nil
 		}
 		return 0, sluice.Refuse(sluice.NameTaken,
-			"another door with the id %.80q is there: want an --id of its own for each; a door that has ended without a word keeps its own for %v", door.Door, api.NameHeld)
+			"another door with the id %.80q is there: want an --id of its own for each; the name of a door that has died and does not come back is free after %v", door.Door, api.NameHeld)
 	case door.Leaving:
 		delete(d.known, door.Door)
 	case door.Door != "" && door.Bound >= 0 && (known || len(d.known) < maxDoors):
-		d.known[door.Door] = doorHeard{door.Bound, door.Instance, now}
+		d.known[door.Door] = this
 	}
 	for name, door := range d.known {
 		if now.Sub(door.at) > doorSilence {
@@ -64,8 +73,8 @@ func (w *Worker) checkDoor(door *api.Door) error {
 		return sluice.Refuse(sluice.WrongKey, "the id key of door %.80q has the fingerprint %.80q, this worker's has %q: give all doors and workers the same --id-key",
 			door.Door, door.IDKey, own)
 	}
-	if len(door.Instance) > api.MaxInstanceBytes {
-		return sluice.Refuse(sluice.BadRequest, "instance: want at most %d bytes", api.MaxInstanceBytes)
+	if max(len(door.Instance), len(door.Journal)) > api.MaxInstanceBytes {
+		return sluice.Refuse(sluice.BadRequest, "instance, journal: want at most %d bytes", api.MaxInstanceBytes)
 	}
 	return nil
 }

@@ -40,6 +40,33 @@ func TestDoors_HoldTheirNames(t *testing.T) {
 	}
 }
 
+// A door that died is let in at once when it comes back with its journal, however short ago it was heard; whoever has another journal, an
+// older life of it, or a copy, is not.
+func TestDoors_LetTheDeadComeBack(t *testing.T) {
+	var d doors
+	began := time.Now()
+	for n, c := range []struct {
+		door  api.Door
+		taken bool
+	}{
+		{api.Door{Door: "north", Instance: "a", Journal: "j", Life: 1, Bound: 10}, false},
+		{api.Door{Door: "north", Instance: "b", Journal: "j", Life: 2, Bound: 10}, false},
+		{api.Door{Door: "north", Instance: "a", Journal: "j", Life: 1, Bound: 10}, true},
+		{api.Door{Door: "north", Instance: "a", Journal: "j", Life: 1, Leaving: true}, false}, // it takes nothing along
+		{api.Door{Door: "north", Instance: "copy", Journal: "j", Life: 2, Bound: 10}, true},
+		{api.Door{Door: "north", Instance: "c", Journal: "k", Life: 3, Bound: 10}, true},
+		{api.Door{Door: "north", Instance: "d", Life: 3, Bound: 10}, true}, // it does not say whose it is
+		{api.Door{Door: "north", Instance: "b", Journal: "j", Life: 2, Bound: 10}, false},
+		{api.Door{Door: "north", Instance: "copy's next", Journal: "j", Life: 3, Bound: 10}, false},
+		{api.Door{Door: "north", Instance: "b", Journal: "j", Life: 2, Bound: 10}, true}, // now the first one knows of the copy
+	} {
+		sum, err := d.heard(began.Add(time.Duration(n)*time.Millisecond), &c.door)
+		if taken := sluice.RefusalOf(err) == sluice.NameTaken; taken != c.taken || (err != nil) != c.taken || err == nil && !c.door.Leaving && sum != 10 {
+			t.Errorf("%d: %+v: %d, %v; want taken: %t", n, c.door, sum, err, c.taken)
+		}
+	}
+}
+
 func TestFacts_AreForDoorsWithTheWorkersKeyAndANameOfTheirOwn(t *testing.T) {
 	s := newShop(t, nil)
 	own := s.keys.Fingerprint()

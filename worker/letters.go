@@ -57,8 +57,8 @@ func (s *service) ReplayDeadLetter(ctx context.Context, in *apiv1.DeadLetterName
 		return nil, err
 	}
 	order, err := queue.DecodeOrder(letter.Body)
-	if err != nil {
-		return nil, sluice.Refuse(sluice.BadRequest, "dead letter %s can't be replayed: its body holds no order", letter.Message)
+	if err != nil || order.ID != letter.Order { // where no door issued the order, its buyer did not ask for it
+		return nil, sluice.Refuse(sluice.BadRequest, "dead letter %s can't be replayed: its body holds no order of a door's", letter.Message)
 	}
 	order.Attempt++
 	order.ID = s.Keys.ID([]byte(order.Sale), []byte(order.User), []byte(order.Key), order.Attempt)

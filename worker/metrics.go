@@ -59,6 +59,7 @@ func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
 		}),
 	}
 	reg.MustRegister(m.settled, m.commits, m.batches, m.storeUp, m.buried, m.unannounced, m.limits, m.blocks, m.poolsVersion, poolMetrics{w})
+	w.callers.register(reg)
 	m.storeUp.Set(1)
 	return m
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/go-kratos/kratos/v2/middleware/recovery"
 	khttp "github.com/go-kratos/kratos/v2/transport/http"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"sluice"
 	"sluice/api"
@@ -36,23 +37,27 @@ func (w *Worker) operations(l net.Listener) (*khttp.Server, *rpc, error) {
 	rpc := w.newRPC(impl)
 	allowed := &methods{}
 	// The two handlers below replace Kratos' default, http.DefaultServeMux, on which libraries register debug pages.
-	srv := khttp.NewServer(
-		khttp.Listener(l),
+	var encrypted []khttp.ServerOption
+	if w.TLS != nil {
+		encrypted = append(encrypted, khttp.TLSConfig(w.TLS.Clone())) // net/http adds HTTP/2 to its protocols
+	}
+	srv := khttp.NewServer(append(encrypted,
+		khttp.Listener(netutil.LimitListener(l, w.cfg.Connections)),
 		khttp.Address(l.Addr().String()), // what a registrar is told
 		khttp.Timeout(0),                 // each call has its own
 		khttp.Middleware(recovery.Recovery(), within),
-		khttp.Filter(named, w.guard, rpc.filter, limitBody),
+		khttp.Filter(named, w.guard, w.callers.filter, rpc.filter, limitBody),
 		khttp.ErrorEncoder(w.writeError),
 		khttp.NotFoundHandler(http.HandlerFunc(notFound)),
 		khttp.MethodNotAllowedHandler(allowed),
-	)
+	)...)
+	srv.ConnState = w.callers.turned
+	srv.ErrorLog = HTTPLog(w.Logger)
 	srv.ReadHeaderTimeout = 10 * time.Second
 	srv.ReadTimeout = 30 * time.Second
 	srv.WriteTimeout = auditTimeout + callTimeout // for the longest call: who reads nothing is let go at last
 	srv.IdleTimeout = 2 * time.Minute
-	srv.Protocols = new(http.Protocols)
-	srv.Protocols.SetHTTP1(true)
-	srv.Protocols.SetUnencryptedHTTP2(true)
+	srv.Protocols = protocols(w.TLS != nil)
 	srv.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams: 100, SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second, WriteByteTimeout: 30 * time.Second,
 	}
@@ -60,6 +65,15 @@ func (w *Worker) operations(l net.Listener) (*khttp.Server, *rpc, error) {
 		return nil, nil, err
 	}
 	return srv, rpc, allowed.read(srv)
+}
+
+// protocols are HTTP/1.1 and 2: gRPC needs the second, and agrees on it within TLS where there is TLS.
+func protocols(encrypted bool) *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(encrypted)
+	p.SetUnencryptedHTTP2(!encrypted)
+	return p
 }
 
 func (w *Worker) routes(srv *khttp.Server, impl apiv1.OperationsServer) error {

@@ -38,10 +38,15 @@ func callerOf(ctx context.Context) caller {
 // healthPaths are open to everybody: load balancers and supervisors have no tokens.
 var healthPaths = []string{"/livez", "/readyz", grpc_health_v1.Health_Check_FullMethodName}
 
-// guard asks for an operator's token, where there is any, for everything but the health checks, and notes whose it is.
-func (w *Worker) guard(next http.Handler) http.Handler {
-	known := make([]hashedOperator, len(w.cfg.Operators))
-	for i, o := range w.cfg.Operators {
+// guard is Guard of this worker's operators.
+func (w *Worker) guard(next http.Handler) http.Handler { return Guard(w.cfg.Operators, next) }
+
+// Guard asks for an operator's token, where there is any, for everything but the health checks, and notes whose it is.
+// Without any, it turns away what pages may have made somebody's browser send. Who is nobody's keeps no connection: each of
+// his ends with its answer, so that a crowd of such can't keep them all.
+func Guard(operators []Operator, next http.Handler) http.Handler {
+	known := make([]hashedOperator, len(operators))
+	for i, o := range operators {
 		known[i] = hashedOperator{o.Name, sha256.Sum256([]byte(o.Token))}
 	}
 	return http.HandlerFunc(func(res http.ResponseWriter, r *http.Request) {
@@ -49,8 +54,12 @@ func (w *Worker) guard(next http.Handler) http.Handler {
 		if len(known) > 0 {
 			name = identify(known, r.Header.Get("Authorization"))
 		} else if fromAPage(r) {
-			refuse(res, r, sluice.Refuse(sluice.BadOrigin, "without operators' tokens only programs on this machine may call, by its own address; give the worker --admin-token-file"))
+			res.Header().Set("Connection", "close")
+			refuse(res, r, sluice.Refuse(sluice.BadOrigin, "without operators' tokens only programs on this machine may call, by its own address; give it --admin-token-file"))
 			return
+		}
+		if name == "" {
+			res.Header().Set("Connection", "close")
 		}
 		if name == "" && !slices.Contains(healthPaths, r.URL.Path) {
 			refuse(res, r, sluice.Refuse(sluice.Unauthorized, "want the header Authorization: Bearer TOKEN; over gRPC, metadata of that name"))
@@ -71,7 +80,11 @@ func fromAPage(r *http.Request) bool {
 	address, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	own := host == "localhost" || err == nil && address.IsLoopback()
 	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
-	return !own || origin != "" && origin != "http://"+r.Host || site != "" && site != "same-origin" && site != "none"
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	return !own || origin != "" && origin != scheme+r.Host || site != "" && site != "same-origin" && site != "none"
 }
 
 // hashedOperator has the token as a hash: hashes are of one length, so comparing them tells nothing of the token's.

@@ -22,7 +22,7 @@ func (p *pace) set(rate float64, burst int) {
 	l := &limiter{ratelimit.NewUnlimited(), make(chan struct{})}
 	if rate > 0 {
 		each := time.Duration(float64(time.Second) / rate)
-		l.Limiter = ratelimit.New(1, ratelimit.Per(each), ratelimit.WithSlack(burst), ratelimit.WithClock(clock{l.over}))
+		l.Limiter = ratelimit.New(1, ratelimit.Per(each), ratelimit.WithSlack(burst), ratelimit.WithClock(clock{time.Now(), l.over}))
 	}
 	if old := p.current.Swap(l); old != nil {
 		close(old.over)
@@ -43,10 +43,14 @@ func (p *pace) take() {
 	}
 }
 
-// clock is real time, but nobody sleeps by it any longer once over is closed.
-type clock struct{ over chan struct{} }
+// clock is real time, but nobody sleeps by it any longer once over is closed. It goes by the monotonic clock: ratelimit reads it as
+// nanoseconds since 1970, and a wall clock that is set back by an hour would have it sleep for that hour.
+type clock struct {
+	born time.Time
+	over chan struct{}
+}
 
-func (clock) Now() time.Time { return time.Now() }
+func (c clock) Now() time.Time { return c.born.Add(time.Since(c.born)) }
 
 func (c clock) Sleep(d time.Duration) {
 	timer := time.NewTimer(d)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 )
 
 func TestPace_HoldsItsRate(t *testing.T) {
@@ -23,6 +24,20 @@ func TestPace_HoldsItsRate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A wall clock that is set back, or forward, changes nothing: ratelimit would sleep for as long as it went back.
+func TestPace_GoesByNoWallClock(t *testing.T) {
+	born := time.Now()
+	// The first word of a time.Time with a monotonic reading has seconds of the wall clock from its 30th bit on (package time).
+	*(*uint64)(unsafe.Pointer(&born)) -= 3600 << 30
+	if off := time.Until(born); off > -time.Second/2 && off < time.Second/2 && time.Now().Round(0).Sub(born.Round(0)).Round(time.Minute) == time.Hour {
+		if now := (clock{born: born}).Now(); time.Now().Round(0).Sub(now.Round(0)).Round(time.Minute) != time.Hour {
+			t.Errorf("a clock that began at %v an hour ago by the wall shows %v", born, now)
+		}
+		return
+	}
+	t.Fatalf("%v is no time whose wall clock is an hour behind: another package time", born)
 }
 
 // Commits take time too: a batch catches up on its own.

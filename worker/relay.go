@@ -159,7 +159,7 @@ func (r *relay) troubled(kind string, err error) {
 
 // connect works over one connection to nsqd. It returns nil when it has been stopped.
 func (r *relay) connect(ctx context.Context) error {
-	conn, err := queue.DialBatches(ctx, r.cfg.NSQD, relayDeadline)
+	conn, err := queue.DialBatches(ctx, r.cfg.NSQD, r.cfg.NSQDTLS, relayDeadline)
 	if err != nil {
 		r.troubled("nsqd does not answer", err)
 		return err
@@ -206,7 +206,7 @@ func (s *session) identify(ctx context.Context) {
 		if try > 0 {
 			s.wait(ctx, relayRetry, s.conn.Broken())
 		}
-		name, started, err := queue.Identify(ctx, s.cfg.NSQDHTTP)
+		name, started, err := queue.Identify(ctx, s.cfg.NSQDHTTP, s.cfg.NSQDTLS)
 		if err == nil {
 			s.http, s.reader = true, readerPrefix+name
 			if time.Since(started) < relayNewborn {
@@ -226,7 +226,7 @@ func (s *session) identify(ctx context.Context) {
 func (s *session) ensure(ctx context.Context, channels []string) error {
 	for _, channel := range channels {
 		if !strings.HasSuffix(channel, queue.Ephemeral) {
-			if err := queue.EnsureChannel(ctx, s.cfg.NSQD, queue.TopicEvents, channel); err != nil {
+			if err := queue.EnsureChannel(ctx, s.cfg.NSQD, s.cfg.NSQDTLS, queue.TopicEvents, channel); err != nil {
 				return fmt.Errorf("channel %s: %w", channel, err)
 			}
 			continue
@@ -235,7 +235,7 @@ func (s *session) ensure(ctx context.Context, channels []string) error {
 			release()
 			delete(s.kept, channel)
 		}
-		release, err := queue.HoldChannel(ctx, s.cfg.NSQD, queue.TopicEvents, channel)
+		release, err := queue.HoldChannel(ctx, s.cfg.NSQD, s.cfg.NSQDTLS, queue.TopicEvents, channel)
 		if err != nil {
 			return fmt.Errorf("channel %s: %w", channel, err)
 		}
@@ -368,7 +368,7 @@ func (s *session) look(ctx context.Context) {
 		return
 	}
 	s.looked = time.Now()
-	topic, err := queue.ProbeTopic(ctx, s.cfg.NSQDHTTP, queue.TopicEvents)
+	topic, err := queue.ProbeTopic(ctx, s.cfg.NSQDHTTP, s.cfg.NSQDTLS, queue.TopicEvents)
 	if err != nil { // what was seen last holds on; a dead nsqd shows in the connection
 		return
 	}

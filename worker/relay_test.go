@@ -230,7 +230,7 @@ func TestRelay_SendsNothingWhereNobodyListens(t *testing.T) {
 	store.add(100)
 	r := startRelay(t, store, relayConfig(nsqd))
 	time.Sleep(2 * relayLook)
-	if topic, err := queue.ProbeTopic(t.Context(), nsqd.http, queue.TopicEvents); err != nil || topic.Depth != 0 || len(store.holders()) != 0 {
+	if topic, err := queue.ProbeTopic(t.Context(), nsqd.http, nil, queue.TopicEvents); err != nil || topic.Depth != 0 || len(store.holders()) != 0 {
 		t.Errorf("the topic has %d messages without a channel, %v have the lease, %v", topic.Depth, store.holders(), err)
 	}
 	if lag := r.metric(t, "relay_lag_events"); lag != 0 {

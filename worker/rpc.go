@@ -19,8 +19,8 @@ import (
 	apiv1 "sluice/api/v1"
 )
 
-// rpc is the gRPC side of the operations API. It has no listener: calls come in on the HTTP server's, as HTTP/2 without TLS,
-// so that one guard, one set of bounds and one shutdown are for both.
+// rpc is the gRPC side of the operations API. It has no listener: calls come in on the HTTP server's, as HTTP/2, so
+// that one guard, one set of bounds and one shutdown are for both.
 type rpc struct {
 	server *kgrpc.Server
 	health *health.Server
@@ -32,7 +32,7 @@ func (w *Worker) newRPC(impl apiv1.OperationsServer) *rpc {
 	r := &rpc{health: health.NewServer()}
 	r.ctx, r.close = context.WithCancelCause(context.Background())
 	r.server = kgrpc.NewServer(
-		kgrpc.Endpoint(&url.URL{Scheme: "grpc", Host: w.Listener.Addr().String()}),
+		kgrpc.Endpoint(grpcEndpoint(w.Listener.Addr().String(), w.TLS != nil)),
 		kgrpc.Timeout(0), // each call has its own
 		kgrpc.Middleware(w.asStatus, recovery.Recovery(), within),
 		kgrpc.StreamInterceptor(r.stream),
@@ -42,6 +42,14 @@ func (w *Worker) newRPC(impl apiv1.OperationsServer) *rpc {
 	grpc_health_v1.RegisterHealthServer(r.server, r.health)
 	apiv1.RegisterOperationsServer(r.server, impl)
 	return r
+}
+
+// grpcEndpoint is what a registrar is told, in Kratos' words.
+func grpcEndpoint(host string, encrypted bool) *url.URL {
+	if encrypted {
+		return &url.URL{Scheme: "grpcs", Host: host}
+	}
+	return &url.URL{Scheme: "grpc", Host: host}
 }
 
 // filter takes gRPC's requests out of all others.

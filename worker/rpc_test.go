@@ -458,7 +458,7 @@ func TestRPC_StoreThatIsWaitedForIsUnavailable(t *testing.T) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
-	stop := ServeWaiting(l, nil)
+	stop := ServeWaiting(l, 10, nil, nil)
 	defer stop()
 	s := &shop{t: t, url: "http://" + l.Addr().String()}
 	_, err = apiv1.NewOperationsClient(s.dial()).Audit(t.Context(), &apiv1.Nothing{})

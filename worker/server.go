@@ -23,7 +23,7 @@ func (w *Worker) newDrain() (*knsq.Server, error) {
 	}
 	around := append([]middleware.Middleware{measured}, w.Middleware...)
 	return knsq.NewServer(
-		knsq.Address(w.cfg.NSQD), knsq.Slog(w.Logger), knsq.Middleware(append(around, recovery.Recovery())...),
+		knsq.Address(w.cfg.NSQD), knsq.TLS(w.cfg.NSQDTLS), knsq.Slog(w.Logger), knsq.Middleware(append(around, recovery.Recovery())...),
 	), nil
 }
 

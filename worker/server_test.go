@@ -15,6 +15,7 @@ import (
 
 	"sluice"
 	"sluice/knsq"
+	"sluice/queue"
 )
 
 // around puts a middleware around the drain.
@@ -106,6 +107,17 @@ func TestDrain_WhatAMiddlewareGivesUpIsADeadLetter(t *testing.T) {
 	letters, err := s.store.Letters(t.Context(), 0, 10, true)
 	if err != nil || len(letters) != 1 || !strings.Contains(letters[0].Error, "never") || letters[0].Order != s.order("a").ID {
 		t.Errorf("dead letters %+v, %v", letters, err)
+	}
+
+	forged := s.order("b")
+	forged.User = "c"
+	s.orders.Publish(forged.ID, queue.AppendOrder(nil, forged))
+	s.eventually("a forged one, too", func() bool {
+		letters, err = s.store.Letters(t.Context(), 0, 10, true)
+		return err == nil && len(letters) == 2
+	})
+	if letters[1].Order != (sluice.OrderID{}) {
+		t.Errorf("%+v: the order that it says it is must not fail for it", letters[1])
 	}
 }
 

@@ -4,6 +4,7 @@ package worker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,11 +28,13 @@ import (
 
 // Config is what an operator decides about a worker.
 type Config struct {
-	NSQD        string // TCP address
-	NSQDHTTP    string // HTTP address; empty: every new connection counts as its restart
+	NSQD        string      // TCP address
+	NSQDHTTP    string      // HTTP address; empty: every new connection counts as its restart
+	NSQDTLS     *tls.Config // nil: plain text; otherwise NSQDHTTP is an HTTPS address
 	Pools       []PoolConfig
 	MaxAttempts int        // isolated failures of one order before it is a dead letter
 	Operators   []Operator // whose tokens operators and doors must present; none: nobody is asked
+	Connections int        // most of the operations API at once, and most calls; an eighth of both is kept for doors
 
 	EventChannels  []string      // of the topic of events, made before the first event
 	EventBacklog   int           // most messages in the deepest of them; beyond, events wait in the store
@@ -40,14 +43,15 @@ type Config struct {
 
 // DefaultConfig holds the defaults.
 func DefaultConfig() Config {
-	return Config{Pools: []PoolConfig{DefaultPool()}, MaxAttempts: 5, EventBacklog: 1_000_000, EventRetention: 24 * time.Hour}
+	return Config{Pools: []PoolConfig{DefaultPool()}, MaxAttempts: 5, Connections: 1024, EventBacklog: 1_000_000, EventRetention: 24 * time.Hour}
 }
 
-// Parts are what a worker is made of. All but the last are required.
+// Parts are what a worker is made of. All but TLS and the last are required.
 type Parts struct {
 	Store    inventory.Store
 	Keys     *sluice.IDKey
 	Listener net.Listener // where the operations API is served; the worker closes it
+	TLS      *tls.Config  // that the operations API speaks; nil: plain text
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
 
@@ -64,7 +68,7 @@ type Worker struct {
 	drain    *knsq.Server
 	pools    []*pool // fixed
 	outage   *outage
-	failures failures
+	settler  Settler
 	doors    doors
 	complain rate.Sometimes // keeps what every message may meet from filling the log
 	outcomes *queue.Publisher
@@ -73,6 +77,7 @@ type Worker struct {
 	metrics  *metrics
 	relay    *relay
 
+	callers      callers      // of the operations API
 	eventWaiters atomic.Int64 // calls that wait for an event
 
 	sweeping sync.WaitGroup
@@ -95,9 +100,16 @@ var (
 
 // New makes a worker. It does nothing before Start.
 func New(cfg Config, parts Parts) (*Worker, error) {
+	if cfg.Connections < 1 {
+		return nil, fmt.Errorf("%d connections of the operations API: want 1 at least", cfg.Connections)
+	}
 	w := &Worker{Parts: parts, cfg: cfg}
+	w.callers.most = int64(cfg.Connections)
 	w.metrics = newMetrics(parts.Registry, w)
 	w.complain = rate.Sometimes{First: 10, Interval: time.Second}
+	w.settler = Settler{
+		Keys: parts.Keys, Announce: w.announce, Keep: w.keep, MaxAttempts: cfg.MaxAttempts, Logger: parts.Logger, complain: rate.Sometimes{First: 10, Interval: time.Second},
+	}
 	w.outage = newOutage(parts.Store.Ping, w.storeTurned, parts.Logger)
 	var err error
 	if w.drain, err = w.newDrain(); err != nil {
@@ -133,7 +145,7 @@ func (w *Worker) begin(ctx context.Context) (_ context.Context, err error) {
 		return ctx, nil
 	}
 	w.outcomes, err = queue.NewPublisher(queue.PublisherConfig{
-		Addr: w.cfg.NSQD, Topic: queue.TopicOutcomes, MaxPending: 2000, Logger: w.Logger,
+		Addr: w.cfg.NSQD, TLS: w.cfg.NSQDTLS, Topic: queue.TopicOutcomes, MaxPending: 2000, Logger: w.Logger,
 		Report: func(messages []sluice.OrderID, r queue.Result) {
 			if r != queue.Sent {
 				w.metrics.unannounced.Add(float64(len(messages)))

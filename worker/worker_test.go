@@ -340,6 +340,81 @@ func TestWorker_OneBadOrderNeitherStopsNorSpoilsTheOthers(t *testing.T) {
 	s.settled("poison", sluice.Failed) // dead-lettered after two attempts of its own
 }
 
+// Whoever reaches the queue can't order in another's name, nor make another's order fail.
+func TestWorker_SettlesOnlyWhatADoorHasIssued(t *testing.T) {
+	s := newShop(t, nil)
+	s.open(`{"id":"demo","stock":100,"payment_window":"0s"}`)
+	stolen, again, invented, foreign := s.order("victim"), s.order("victim"), s.order("a"), s.order("b")
+	stolen.User = "thief"
+	again.Attempt = 1
+	invented.ID = sluice.OrderID{1, 6: 0x80, 8: 0x80}
+	keys, err := sluice.NewIDKey(bytes.Repeat([]byte("l"), sluice.MinIDKeyBytes))
+	must(t, err)
+	foreign.ID = keys.ID([]byte("demo"), []byte("b"), nil, 0)
+	forged := []sluice.Order{stolen, again, invented, foreign}
+	for _, o := range forged {
+		if !s.orders.Publish(o.ID, queue.AppendOrder(nil, o)) {
+			t.Fatal("not published")
+		}
+	}
+	var letters []inventory.Buried
+	s.eventually("each is a dead letter", func() bool {
+		letters, err = s.store.Letters(t.Context(), 0, 10, true)
+		return err == nil && len(letters) == len(forged)
+	})
+	c := api.NewClient(s.url, testToken)
+	defer c.Close()
+	for _, l := range letters {
+		if l.Order != (sluice.OrderID{}) || l.Attempts != 1 || !strings.Contains(l.Error, "no door issued the id") {
+			t.Errorf("%+v", l)
+		}
+		if _, err := c.ReplayDeadLetter(t.Context(), l.Message); sluice.RefusalOf(err) != sluice.BadRequest {
+			t.Errorf("replayed: %v", err)
+		}
+	}
+	if orders, err := s.store.Orders(t.Context(), inventory.OrderQuery{Limit: 10}); err != nil || len(orders) != 0 {
+		t.Errorf("orders %+v, %v: want none", orders, err)
+	}
+	s.place("victim")
+	s.settled("victim", sluice.Paid)
+}
+
+// Keyless orders, orders with a key and later attempts all have the id that their door gave them.
+func TestWorker_SettlesEveryKindOfOrderThatADoorIssues(t *testing.T) {
+	s := newShop(t, nil)
+	s.open(`{"id":"demo","stock":100,"payment_window":"0s","per_user_limit":10}`)
+	var ids []sluice.OrderID
+	for _, o := range []sluice.Order{
+		{User: "Zoë \\\" \u2028 <b>"},
+		{User: "a", Key: "k"},
+		{User: "a", Key: "6b1f7c1e54f24b6f9a3e000000000001"},
+		{User: "a", Attempt: 7},
+		{User: "a", Attributes: []byte(`{"size":42}`)},
+	} {
+		o.Sale, o.Quantity = "demo", 1
+		o.ID = s.keys.ID([]byte(o.Sale), []byte(o.User), []byte(o.Key), o.Attempt)
+		if ids = append(ids, o.ID); !s.orders.Publish(o.ID, queue.AppendOrder(nil, o)) {
+			t.Fatal("not published")
+		}
+	}
+	for _, id := range ids {
+		s.eventually("order "+id.String()+" is paid", func() bool { return s.outcome(id).State == sluice.Paid })
+	}
+}
+
+// Copies of one order are tried in turns: what counts is how often the order was, not this copy of it.
+func TestWorker_ADeadLetterSaysHowOftenItsOrderWasTried(t *testing.T) {
+	s := newShop(t, nil)
+	s.open(`{"id":"demo","stock":100,"payment_window":"0s"}`)
+	s.store.set(func(s *troubled) { s.poisoned = "poison" })
+	s.place("poison", "poison")
+	s.settled("poison", sluice.Failed) // after two attempts, one of each
+	letters, err := s.store.Letters(t.Context(), 0, 10, true)
+	if err != nil || len(letters) != 1 || letters[0].Attempts != 2 {
+		t.Errorf("%+v, %v: want one letter after 2 attempts", letters, err)
+	}
+}
+
 // A clean stop settles and tells what is in flight; it does not cut a transaction at a point that nobody knows.
 func TestWorker_StopSettlesWhatIsInFlight(t *testing.T) {
 	s := newShop(t, nil)

@@ -14,13 +14,13 @@ import (
 )
 
 // demoPart creates the sale "demo" once the worker is there, and says how to buy once the door is.
-func demoPart(cfg config.Config, operations, door string, opened <-chan struct{}) part {
+func demoPart(cfg config.Config, operations operationsPeer, door string, opened <-chan struct{}) part {
 	return part{"demo", func(ctx context.Context) error {
 		token, err := readToken(cfg)
 		if err != nil {
 			return err
 		}
-		client := api.NewClient(operations, token)
+		client := operations.client(token)
 		defer client.Close()
 		sale, err := createDemo(ctx, client)
 		if err != nil {
@@ -35,7 +35,7 @@ func demoPart(cfg config.Config, operations, door string, opened <-chan struct{}
 			pause(ctx, 50*time.Millisecond)
 		}
 		if ctx.Err() == nil {
-			fmt.Print(demoText(cfg, sale, operations, door, time.Now()))
+			fmt.Print(demoText(cfg, sale, operations.address, door, time.Now()))
 		}
 		<-ctx.Done()
 		return nil

@@ -265,7 +265,9 @@ func TestEventFollow_OutlivesAWorker(t *testing.T) {
 	launch(t, args...)
 	eventually(t, "ready again", ready)
 	create("three")
-	eventually(t, "the third one is told", func() bool { return strings.Contains(follow.said(), `"sale":"three"`) })
+	eventually(t, "both are told the third one", func() bool {
+		return strings.Contains(follow.said(), `"sale":"three"`) && strings.Contains(all.said(), `"sale":"three"`)
+	})
 	if code := follow.terminate(); code != 0 || strings.Contains(follow.said(), `"sale":"one"`) {
 		t.Errorf("exit %d, said %s", code, follow.said())
 	}

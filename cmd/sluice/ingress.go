@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
 
@@ -29,9 +28,18 @@ import (
 func ingressCommand() *cobra.Command {
 	return serviceCommand("ingress", "Run a front door; several share one nsqd, each with its share of the bound",
 		"  sluice ingress --id door-1 --bound 5000 --nsqd 127.0.0.1:4150 --worker 127.0.0.1:8081 --id-key id.key",
-		append([]string{"listen", "id", "bound", "nsqd", "nsqd-http", "worker", "data", "id-key", "admin-token-file", "metrics"}, doorKeys...),
+		slices.Concat([]string{"listen", "id", "bound", "nsqd", "nsqd-http", "worker", "admin-ca", "data", "id-key", "admin-token-file", "metrics"},
+			doorKeys, adminServerKeys, nsqdClientKeys),
 		func(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 			if err := needIDKey(cfg); err != nil {
+				return err
+			}
+			nsqd, err := nsqdOf(cfg)
+			if err != nil {
+				return err
+			}
+			operations, err := operationsAt(cfg, "worker", cfg.Worker)
+			if err != nil {
 				return err
 			}
 			l, err := listenDoor(cfg)
@@ -42,13 +50,13 @@ func ingressCommand() *cobra.Command {
 			log.Info("the front door is starting", "door", url)
 			registry := newRegistry()
 			up := func() { log.Info("the front door is up", "door", url) }
-			parts := []part{ingressPart(cfg, cfg.NSQD, nsqdHTTP(cfg.NSQDHTTP, cfg.NSQD), cfg.Worker, l, up, registry, log)}
+			parts := []part{ingressPart(cfg, nsqd, operations, l, up, registry, log)}
 			if cfg.Metrics != "" {
-				ml, err := listen(cfg.Metrics, "metrics")
+				metrics, err := newMetricsPart(cfg, registry, log)
 				if err != nil {
 					return errors.Join(err, l.Close())
 				}
-				parts = append(parts, metricsPart(ml, registry))
+				parts = append(parts, metrics)
 			}
 			return runParts(ctx, parts...)
 		})
@@ -56,7 +64,7 @@ func ingressCommand() *cobra.Command {
 
 // doorKeys are the settings of a door, alone or within up.
 var doorKeys = []string{
-	"max-wait", "buyer-rate", "address-rate", "max-connections", "address-connections", "disk-floor",
+	"max-wait", "buyer-rate", "address-rate", "max-connections", "address-connections", "journal-memory", "disk-floor",
 	"identity", "trust-any-buyer", "identity-header", "trusted-proxies", "address-header",
 	"ticket-key", "ticket-issuer", "ticket-audience", "ticket-buyer-claim", "ticket-cookie",
 	"base-path", "cors-origins", "waiting-page", "busy-page", "tls-cert", "tls-key",
@@ -93,21 +101,6 @@ func doorURL(cfg config.Config, addr net.Addr) string {
 	return scheme + "://" + addr.String() + cfg.BasePath
 }
 
-// metricsPart serves a door's metrics apart from its buyers.
-func metricsPart(l net.Listener, registry *prometheus.Registry) part {
-	return part{"metrics", func(ctx context.Context) error {
-		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-		srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-		stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-		defer stop()
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	}}
-}
-
 // doorParts are what a door is wired from; they close in the reverse order.
 type doorParts struct {
 	journal *journal.Journal
@@ -119,10 +112,10 @@ type doorParts struct {
 }
 
 // ingressPart runs a front door. It calls up once the door takes orders.
-func ingressPart(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, l net.Listener, up func(), registry *prometheus.Registry, log *slog.Logger) part {
+func ingressPart(cfg config.Config, nsqd nsqdPeer, operations operationsPeer, l net.Listener, up func(), registry *prometheus.Registry, log *slog.Logger) part {
 	log = log.With("part", "ingress")
 	return part{"ingress", func(ctx context.Context) error {
-		p, err := wireDoor(cfg, nsqd, nsqdHTTP, workerAddr, registry, log)
+		p, err := wireDoor(cfg, nsqd, operations, registry, log)
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
@@ -138,7 +131,7 @@ func ingressPart(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, l net.Lis
 }
 
 // wireDoor makes a door and what it stands on.
-func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *prometheus.Registry, log *slog.Logger) (*doorParts, error) {
+func wireDoor(cfg config.Config, nsqd nsqdPeer, operations operationsPeer, registry *prometheus.Registry, log *slog.Logger) (*doorParts, error) {
 	keys, err := loadIDKey(cfg)
 	if err != nil {
 		return nil, err
@@ -151,14 +144,17 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 	if err != nil {
 		return nil, err
 	}
-	p := &doorParts{worker: api.NewClient(workerAddr, token), cert: cert}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil { // it has buyers' names in it
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	p := &doorParts{worker: operations.client(token), cert: cert}
 	if cfg.Identity == string(ingress.IdentityTicket) {
 		if p.tickets, err = openTickets(cfg, log); err != nil {
 			return nil, err
 		}
 	}
 	p.journal, err = journal.Open(journal.Options{
-		Dir: inData(cfg, "journal"), MinFreeBytes: uint64(cfg.DiskFloor) << 20, Logger: log,
+		Dir: inData(cfg, "journal"), Memory: cfg.JournalMemory << 20, MinFreeBytes: uint64(cfg.DiskFloor) << 20, Logger: log,
 		Fatal: func(err error) {
 			log.Error("the journal can't be trusted any more; ending", "error", err)
 			os.Exit(exitFailed)
@@ -168,7 +164,7 @@ func wireDoor(cfg config.Config, nsqd, nsqdHTTP, workerAddr string, registry *pr
 		return nil, err
 	}
 	p.carrier, err = queue.NewCarrier(queue.CarrierConfig{
-		Addr: nsqd, HTTP: nsqdHTTP, MaxPending: cfg.Bound, Logger: log,
+		Addr: nsqd.tcp, HTTP: nsqd.http, TLS: nsqd.secure, MaxPending: cfg.Bound, Logger: log,
 		Sent:  func(ids []sluice.OrderID, incarnation uint64) { p.door.Sent(ids, incarnation) },
 		Doubt: func(ids []sluice.OrderID) { p.door.Doubt(ids) },
 	})
@@ -197,7 +193,7 @@ func openTickets(cfg config.Config, log *slog.Logger) (*ticket.Verifier, error) 
 
 func doorConfig(cfg config.Config) ingress.Config {
 	dc := ingress.DefaultConfig()
-	dc.Name, dc.Bound, dc.MaxWait, dc.MaxConnections = cfg.ID, int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg)
+	dc.Name, dc.Bound, dc.MaxWait, dc.MaxConnections = cfg.ID, int64(cfg.Bound), cfg.MaxWait, maxConnections(cfg, 0)
 	dc.AddressConnections = cfg.AddressConnections
 	dc.Identity, dc.IdentityHeader = ingress.Identity(cfg.Identity), cfg.IdentityHeader
 	dc.CORSOrigins, dc.BasePath, dc.WaitingPage, dc.BusyPage = cfg.CORSOrigins, cfg.BasePath, cfg.WaitingPage, cfg.BusyPage
@@ -208,7 +204,7 @@ func doorConfig(cfg config.Config) ingress.Config {
 }
 
 // serveDoor serves buyers until ctx ends. The door is informed, and so open, once the queue has its channels.
-func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string, l net.Listener, up func(), log *slog.Logger) error {
+func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd nsqdPeer, l net.Listener, up func(), log *slog.Logger) error {
 	consumer, err := outcomesConsumer(p.door, cfg.ID, nsqd, log)
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -233,7 +229,7 @@ func serveDoor(ctx context.Context, p *doorParts, cfg config.Config, nsqd string
 
 	l = p.door.Connections.Listen(patientListener{l}, p.cert != nil)
 	if p.cert != nil {
-		l = tls.NewListener(l, p.cert.config()) // it is each connection's own worker that shakes hands, within the read time-out
+		l = tls.NewListener(l, p.cert.config("http/1.1")) // it is each connection's own worker that shakes hands, within the read time-out
 		wg.Go(func() { p.cert.watch(background, certificateLook) })
 	}
 	server := p.door.Server()
@@ -281,14 +277,14 @@ func noticeGaps(ctx context.Context, ears *queue.Consumer, door *ingress.Door) {
 }
 
 // outcomesConsumer hears what became of orders, on a channel of this door's own.
-func outcomesConsumer(door *ingress.Door, id, nsqd string, log *slog.Logger) (*queue.Consumer, error) {
+func outcomesConsumer(door *ingress.Door, id string, nsqd nsqdPeer, log *slog.Logger) (*queue.Consumer, error) {
 	channel, err := queue.DoorChannel(id)
 	if err != nil {
 		return nil, &usageError{fmt.Errorf("id: %w", err)}
 	}
 	complain := &rate.Sometimes{First: 1, Interval: time.Second}
 	return queue.NewConsumer(queue.ConsumerConfig{
-		Addr: nsqd, Topic: queue.TopicOutcomes, Channel: channel, MaxInFlight: 64, MaxBatch: 32, Logger: log,
+		Addr: nsqd.tcp, TLS: nsqd.secure, Topic: queue.TopicOutcomes, Channel: channel, MaxInFlight: 64, MaxBatch: 32, Logger: log,
 		Handle: func(ctx context.Context, batch []*queue.Message) {
 			hearOutcomes(ctx, door, batch, func(err error) {
 				complain.Do(func() { log.Warn("a message of outcomes can't be read", "error", err) })

@@ -49,7 +49,7 @@ func limitsSetCommand() *cobra.Command {
 	flags = cmd.Flags()
 	flags.DurationVar(&limits.maxWait, "max-wait", 0, "longest wait in the queue to admit for; 0s: any")
 	flags.Float64Var(&limits.buyerRate, "buyer-rate", 0, "new orders a second that one buyer may ask for; 0: any")
-	flags.Float64Var(&limits.addressRate, "address-rate", 0, "requests a second of one address without an identity; 0: any")
+	flags.Float64Var(&limits.addressRate, "address-rate", 0, "new orders a second from one address (IPv6: a /64) with --identity open, and bad tickets with others; 0: any")
 	flags.IntVar(&limits.connections, "connections", 0, "most connections of buyers at once, of each door")
 	flags.IntVar(&limits.addressConnections, "address-connections", 0, "most connections of one address at once; 0: a quarter of all")
 	flags.StringToInt64Var(&limits.bounds, "bound", nil, "most outstanding orders of a door, as `DOOR=N`; once for each")

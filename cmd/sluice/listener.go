@@ -25,19 +25,34 @@ func (l patientListener) Accept() (net.Conn, error) {
 }
 
 const (
-	reservedFiles      = 512 // for the journal, the queue, the store and connections of operators
-	defaultConnections = 100_000
+	reservedFiles           = 512 // for the journal, the queue and the store
+	defaultConnections      = 100_000
+	defaultAdminConnections = 1024
 )
 
-// maxConnections is the limit given, or what the limit of open files leaves once the rest has its share.
-func maxConnections(cfg config.Config) int {
+// maxConnections is the limit given, or what the limit of open files leaves once the rest of the process, and its operators, have their
+// share.
+func maxConnections(cfg config.Config, operators int) int {
 	if cfg.MaxConnections > 0 {
 		return cfg.MaxConnections
 	}
+	files := openFiles()
+	return min(max(files/2, files-reservedFiles-operators), defaultConnections)
+}
+
+// adminConnections is the limit given of the operations API, or what becomes a process that needs its files for other things.
+func adminConnections(cfg config.Config) int {
+	if cfg.AdminConnections > 0 {
+		return cfg.AdminConnections
+	}
+	return min(max(openFiles()/4, 1), defaultAdminConnections)
+}
+
+// openFiles is how many files the process may have open; of very many, some.
+func openFiles() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return defaultConnections / 100
+		return 1024
 	}
-	files := int(min(limit.Cur, defaultConnections))
-	return max(files/2, files-reservedFiles)
+	return int(min(limit.Cur, 2*defaultConnections))
 }

@@ -35,9 +35,7 @@ func loadtestCommand() *cobra.Command {
 			"  sluice loadtest ./mine.yaml --target http://127.0.0.1:8080 --admin 127.0.0.1:8081",
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.run(c.Context(), append(args, "flash")[0], func(ctx context.Context, m loadtest.Options) (*loadtest.Run, []loadtest.Interval, error) {
-				return loadtest.Measure(ctx, m)
-			})
+			return o.run(c.Context(), append(args, "flash")[0], loadtest.Measure)
 		},
 	}
 	o.flags(cmd)
@@ -55,6 +53,9 @@ func loadtestSearchCommand() *cobra.Command {
 		Example: "  sluice loadtest search\n  sluice loadtest search capacity --store postgres --from 500",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := how.Check(); err != nil {
+				return &usageError{err}
+			}
 			return o.run(c.Context(), append(args, "capacity")[0], func(ctx context.Context, m loadtest.Options) (*loadtest.Run, []loadtest.Interval, error) {
 				return loadtest.MeasureCapacity(ctx, m, how)
 			})
@@ -109,11 +110,31 @@ func (o *loadOptions) flags(cmd *cobra.Command) {
 	f.SortFlags = false
 }
 
+// ceiling measures the generator by itself. One that finds none, on a busy machine, keeps nobody from playing.
+func (o *loadOptions) ceiling(ctx context.Context, m *loadtest.Options) error {
+	if o.noCeiling {
+		return nil
+	}
+	told("measuring the generator by itself")
+	switch c, err := loadtest.MeasureCeiling(ctx, *m); {
+	case errors.Is(err, loadtest.ErrNoCeiling):
+		told("%v; the report will have no ceiling", err)
+	case err != nil:
+		return err
+	default:
+		m.Ceiling = &c
+	}
+	return nil
+}
+
 type player func(context.Context, loadtest.Options) (*loadtest.Run, []loadtest.Interval, error)
 
 // run plays a scenario and writes the report.
 func (o *loadOptions) run(ctx context.Context, scenario string, play player) (err error) {
 	m, err := o.options(scenario)
+	if err == nil {
+		err = m.Check(ctx)
+	}
 	if err != nil {
 		return &usageError{err}
 	}
@@ -121,6 +142,9 @@ func (o *loadOptions) run(ctx context.Context, scenario string, play player) (er
 		return &usageError{fmt.Errorf("--work: %w", err)}
 	}
 	defer func() { err = errors.Join(err, m.Lab.Close()) }()
+	if err := writable(m.Lab.Dir(), "data"); err != nil {
+		return &usageError{fmt.Errorf("--work: %w", err)}
+	}
 	m.Lab.Yield()
 	debug.SetGCPercent(400) // the generator's own pauses would be measured, too
 	end, err := o.database(ctx, &m)
@@ -128,25 +152,18 @@ func (o *loadOptions) run(ctx context.Context, scenario string, play player) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	var ceiling *loadtest.Ceiling
-	if !o.noCeiling {
-		told("measuring the generator by itself")
-		c, err := loadtest.MeasureCeiling(ctx, m)
-		if err != nil {
-			return err
-		}
-		ceiling = &c
-	}
-	m.Ceiling = ceiling
-	told("playing %s", m.Scenario.Name)
-	run, log, err := play(ctx, m)
-	if err != nil {
-		if _, ok := errors.AsType[*loadtest.SetupError](err); ok {
-			err = &usageError{err}
-		}
+	if err := o.ceiling(ctx, &m); err != nil {
 		return err
 	}
-	return o.write(run, log)
+	told("playing %s", m.Scenario.Name)
+	run, log, err := play(ctx, m)
+	switch _, setup := errors.AsType[*loadtest.SetupError](err); {
+	case setup:
+		return &usageError{err}
+	case run == nil:
+		return err
+	}
+	return errors.Join(err, o.write(run, log))
 }
 
 // told tells how it goes.
@@ -170,8 +187,11 @@ func (o *loadOptions) options(scenario string) (m loadtest.Options, err error) {
 	if info, known := debug.ReadBuildInfo(); known {
 		m.Commit = commit(info)
 	}
-	if err := o.writable(); err != nil {
-		return m, err
+	if err := os.MkdirAll(o.out, 0o755); err != nil { //nolint:gosec // reports are for everybody
+		return m, fmt.Errorf("--out: %w", err)
+	}
+	if err := writable(o.out, "a report"); err != nil {
+		return m, fmt.Errorf("--out: %w", err)
 	}
 	if o.target != "" {
 		m.Foreign, err = o.foreign()
@@ -205,18 +225,15 @@ func repeats(args []string) string {
 	return strings.Join(command, " ")
 }
 
-// writable finds out before a long run whether its report can be kept.
-func (o *loadOptions) writable() error {
-	if err := os.MkdirAll(o.out, 0o755); err != nil { //nolint:gosec // reports are for everybody
-		return fmt.Errorf("--out: %w", err)
-	}
-	probe, err := os.CreateTemp(o.out, ".probe-*")
+// writable finds out before a long run whether what comes of it can be kept.
+func writable(dir, what string) error {
+	probe, err := os.CreateTemp(dir, ".probe-*")
 	if err == nil {
-		_, err = probe.Write(make([]byte, 4<<20)) // more than a report has
+		_, err = probe.Write(make([]byte, 4<<20)) // more than a report mostly has
 		err = errors.Join(err, probe.Close(), os.Remove(probe.Name()))
 	}
 	if err != nil {
-		return fmt.Errorf("--out: a report can't be written there: %w", err)
+		return fmt.Errorf("%s can't be written there: %w", what, err)
 	}
 	return nil
 }
@@ -226,18 +243,39 @@ func (o *loadOptions) foreign() (*loadtest.Service, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
 		return nil, fmt.Errorf("--target %s: want the URL of a front door such as http://127.0.0.1:8080", o.target)
 	}
-	if !o.anywhere && !onThisMachine(u.Hostname()) {
-		return nil, fmt.Errorf("--target %s: it is not on this machine; a load test can keep others from working: --anywhere allows it", o.target)
+	admin := o.admin
+	if !strings.Contains(admin, "://") {
+		admin = "http://" + admin
+	}
+	if err := o.allowed(admin); err != nil {
+		return nil, err
 	}
 	token, err := readToken(config.Config{TokenFile: o.token})
 	if err != nil {
 		return nil, err
 	}
-	admin := o.admin
-	if !strings.Contains(admin, "://") {
-		admin = "http://" + admin
-	}
 	return &loadtest.Service{Doors: []string{strings.TrimSuffix(o.target, "/")}, Metrics: o.metrics, Admin: admin, Token: token}, nil
+}
+
+// allowed keeps load, and the token, on this machine unless it is asked for in words that they may leave it.
+func (o *loadOptions) allowed(admin string) error {
+	if o.anywhere {
+		return nil
+	}
+	for _, at := range append([][2]string{{"target", o.target}, {"admin", admin}}, named("metrics", o.metrics)...) {
+		u, err := url.Parse(at[1])
+		if err != nil || !onThisMachine(u.Hostname()) {
+			return fmt.Errorf("--%s %s: it is not on this machine; a load test can keep others from working: --anywhere allows it", at[0], at[1])
+		}
+	}
+	return nil
+}
+
+func named(flag string, values []string) (pairs [][2]string) {
+	for _, v := range values {
+		pairs = append(pairs, [2]string{flag, v})
+	}
+	return pairs
 }
 
 func onThisMachine(host string) bool {
@@ -264,6 +302,9 @@ func (o *loadOptions) database(ctx context.Context, m *loadtest.Options) (end fu
 		}
 		m.Store, end = loadtest.Store{Kind: loadtest.Postgres, Server: server, Database: pgcluster.Databases(cluster.URL("postgres"), "sluice_load")}, cluster.Stop
 	case strings.HasPrefix(o.store, "postgres://"), strings.HasPrefix(o.store, "postgresql://"):
+		if err := pgcluster.Reach(ctx, o.store); err != nil {
+			return end, &usageError{fmt.Errorf("--store: %w", err)}
+		}
 		m.Store = loadtest.Store{Kind: loadtest.Postgres, Database: pgcluster.Databases(o.store, "sluice_load")}
 	default:
 		err = &usageError{fmt.Errorf("--store %s: want sqlite, postgres or postgres://…", o.store)}
@@ -281,16 +322,33 @@ func (o *loadOptions) write(run *loadtest.Run, log []loadtest.Interval) error {
 	for n := 2; exists(dir); n++ {
 		dir = filepath.Join(o.out, name+"-"+strconv.Itoa(n))
 	}
-	if err := report.Write(dir, run, log); err != nil {
+	err := report.Write(dir, run, log)
+	if err != nil { // an hour of figures is worth another place
+		dir, err = saveElsewhere(name, run, log, err)
+	}
+	if dir == "" {
 		return err
 	}
 	verdict, good := report.Verdict(run)
 	fmt.Println(verdict)
 	fmt.Println("report: " + filepath.Join(dir, "report.md") + " and report.html")
 	if !good {
-		return errors.New("the run does not show what it should; the report says why")
+		err = errors.Join(err, errors.New("the run does not show what it should; the report says why"))
 	}
-	return nil
+	return err
+}
+
+// saveElsewhere keeps a report in the system's temporary folder where its own place does not take it.
+func saveElsewhere(name string, run *loadtest.Run, log []loadtest.Interval, why error) (dir string, err error) {
+	folder, err := os.MkdirTemp("", "sluice-report-")
+	if err != nil {
+		return "", errors.Join(why, err)
+	}
+	dir = filepath.Join(folder, name)
+	if err := report.Write(dir, run, log); err != nil {
+		return "", errors.Join(why, err, os.RemoveAll(folder))
+	}
+	return dir, fmt.Errorf("the report is in %s instead: %w", dir, why)
 }
 
 func exists(path string) bool {

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,7 +95,7 @@ func TestLoadtest_ReportsWhatTheAuditCounted(t *testing.T) {
 	for _, store := range stores {
 		out := t.TempDir()
 		p := loadtestProcess(t, "", path, "--store", store, "--out", out, "--no-ceiling")
-		status := p.exit()
+		status := p.exitWithin(2 * time.Minute) // a busy machine has rounds played again
 		run := onlyReport(t, out)
 		round := run.Rounds[0]
 		// A busy machine may make the run invalid, and then the exit status says so.
@@ -113,12 +115,90 @@ func TestLoadtest_ReportsWhatTheAuditCounted(t *testing.T) {
 				t.Errorf("processor time of %s: %v", name, m.CPU)
 			}
 		}
+		// The last order was settled when nothing was outstanding any more, or before; the drain carries 150 a second.
+		if least := float64(a.Settled) / (m.For + *round.Recovery.Idle + 1); m.Goodput < least || m.Goodput > 1.3*150 {
+			t.Errorf("goodput %v of %d settled orders; want %v to 195", m.Goodput, a.Settled, least)
+		}
 		if len(round.Phases) != 3 || len(round.Series) < 4 || round.Series[2].Bound != 200 || m.Goodput <= 0 {
 			t.Errorf("%d phases, series %+v, goodput %v", len(round.Phases), round.Series, m.Goodput)
 		}
 	}
 	if len(plans) != 1 {
 		t.Errorf("runs of one seed have %d plans", len(plans))
+	}
+}
+
+// A service that runs already: its sales open with their phase, are counted alone, and are ended when all is over.
+func TestLoadtest_PlaysAgainstARunningServiceAndLeavesNoSaleOpen(t *testing.T) {
+	t.Parallel()
+	door, admin, out := freePort(t), freePort(t), t.TempDir()
+	up := launch(t, "up", "--demo", "--listen", door, "--admin", admin, "--data", filepath.Join(t.TempDir(), "data"))
+	eventually(t, "the service is up", func() bool { return strings.Contains(up.said(), "sluice is up") })
+	text := strings.Replace(short, "parts: {bound: 200, drain_rate: 150}\n", "", 1)
+	text = strings.Replace(text, "stock: 300", "stock: 300, opens: burst", 1)
+	p := loadtestProcess(t, "", scenarioFile(t, text), "--target", "http://"+door, "--admin", admin, "--out", out, "--no-ceiling")
+	status := p.exitWithin(2 * time.Minute)
+	run := onlyReport(t, out)
+	round := run.Rounds[0]
+	if good := len(round.Invalid) == 0 && len(round.Broken) == 0; (status == 0) != good {
+		t.Errorf("exit status %d; invalid %q, broken %q", status, round.Invalid, round.Broken)
+	}
+	if a := round.Audit; !a.Balanced || a.Failed() || a.Settled != a.Promised || a.Sold != 300 || a.Stock != 300 {
+		t.Errorf("audit %+v; want its own sale sold and nobody else's counted", a)
+	}
+	if calm := round.Phases[0]; calm.Accepted != 0 || calm.Refused["not-started"] == 0 {
+		t.Errorf("before the sale opened: %+v", calm)
+	}
+	if run.Target != "http://"+door || run.Store != "unknown" {
+		t.Errorf("target %q, store %q", run.Target, run.Store)
+	}
+	_, list := call(t, "GET", "http://"+admin+"/v1/sales", "")
+	ended := 0
+	for _, s := range list["sales"].([]any) { //nolint:forcetypeassert // a wrong answer fails the test either way
+		sale := s.(map[string]any) //nolint:forcetypeassert // likewise
+		if id := fmt.Sprint(sale["id"]); strings.HasPrefix(id, "load-") {
+			if ended++; sale["ends_at"] == nil {
+				t.Errorf("%s is open still", id)
+			}
+		}
+	}
+	if want := 2 * (1 + len(run.Discarded)); ended != want {
+		t.Errorf("%d sales of the load test, want its own and the warm-up's, %d: %v", ended, want, list)
+	}
+}
+
+// The whole search, on real parts that carry some sixty orders a second.
+func TestLoadtestSearch_ReportsTheRoundsOfTheRateThatItFound(t *testing.T) {
+	t.Parallel()
+	out := t.TempDir()
+	path := scenarioFile(t, `name: little
+parts: {bound: 500, drain_rate: 60}
+sales: [{name: rush, stock: 100000}]
+crowd: {keyed: 1}
+phases: [{name: steady, for: 500ms, orders: {rate: 100}}]
+slo: {sojourn_p99: 300ms, shed: 0}
+`)
+	p := loadtestProcess(t, "", "search", path, "--out", out, "--no-ceiling", "--from", "30", "--within", "0.5")
+	status := p.exitWithin(4 * time.Minute)
+	run := onlyReport(t, out)
+	s := run.Search
+	if s == nil || len(run.Rounds) == 0 || len(s.Probes) < 4 {
+		t.Fatalf("%d rounds, search %+v", len(run.Rounds), s)
+	}
+	if good := s.Sustains > 0 && !run.Partial && !slices.ContainsFunc(run.Rounds, func(r loadtest.Round) bool { return len(r.Invalid) > 0 }); (status == 0) != good {
+		t.Errorf("exit status %d, and the search found %+v", status, s)
+	}
+	if s.Sustains > 0 && run.Scenario.Phases[0].Orders.Rate != s.Rate {
+		t.Errorf("the report's scenario has %v orders a second, and the rate that was found is %v", run.Scenario.Phases[0].Orders.Rate, s.Rate)
+	}
+	for i := range run.Rounds {
+		r := &run.Rounds[i]
+		if planned := s.Rate * r.Measured.For; s.Sustains > 0 && math.Abs(float64(r.Measured.Planned)-planned) > 1 {
+			t.Errorf("round %d planned %d requests in %v s; the rate that was found is %v", i+1, r.Measured.Planned, r.Measured.For, s.Rate)
+		}
+		if r.Audit.Failed() {
+			t.Errorf("round %d: %q", i+1, r.Audit.Wrong)
+		}
 	}
 }
 
@@ -152,7 +232,7 @@ func TestLoadtest_InterruptedLeavesAPartialReportAndNothingElse(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if status := p.exit(); status != 1 {
+	if status := p.exitWithin(2 * time.Minute); status != 1 {
 		t.Errorf("exit status %d, want 1", status)
 	}
 	run := onlyReport(t, out)
@@ -179,12 +259,16 @@ func TestLoadtest_RefusesWhatCanNotBePlayed(t *testing.T) {
 		{"", scenarioFile(t, strings.Replace(short, "rate: 400", "rate: -4", 1)), "phases[1].orders.rate: -4; want 0 to 200000"},
 		{"", good + " --target http://127.0.0.1:1", "the front door at http://127.0.0.1:1 is not ready"},
 		{"", good + " --target ftp://127.0.0.1:1", "want the URL of a front door"},
-		{"", good + " --target http://192.0.2.1:80", "it is not on this machine"},
+		{"", good + " --target http://192.0.2.1:80", "--target http://192.0.2.1:80: it is not on this machine"},
+		{"", good + " --target http://127.0.0.1:1 --admin 192.0.2.1:80", "--admin http://192.0.2.1:80: it is not on this machine"},
+		{"", good + " --target http://127.0.0.1:1 --metrics http://192.0.2.1:80/metrics", "--metrics http://192.0.2.1:80/metrics: it is not on this machine"},
+		{"", good + " --store postgres://shop:hush-hush@127.0.0.1:1/shop", "--store: failed to connect"},
 		{"", slow + " --target http://127.0.0.1:1", "can't be slowed"},
 		{"", good + " --store mysql", "want sqlite, postgres or postgres://"},
 		{"", good + " --rounds 0", "want 1 to 100"},
 		{"", good + " --work /nowhere/at/all", "--work"},
-		{"ulimit -n 120", good, "run `ulimit -n 356` first"},
+		{"ulimit -n 120", good, "the limit of open files (RLIMIT_NOFILE) is 120, the hard one 120, and 256 connections need 356: run `ulimit -n 356` as root first"},
+		{"ulimit -n 24", good, "the limit of open files (RLIMIT_NOFILE) is 24,"},
 		{"", "plan", "--report is missing"},
 		{"", "plan --report /nowhere", "/nowhere"},
 		{"", "plan --peak fast", "want a rate above 0"},
@@ -194,10 +278,13 @@ func TestLoadtest_RefusesWhatCanNotBePlayed(t *testing.T) {
 		out := t.TempDir()
 		args := strings.Fields(c.args)
 		if args[0] != "plan" && args[0] != "compare" {
-			args = append(args, "--out", out, "--no-ceiling")
+			args = append(args, "--out", out)
 		}
 		p := loadtestProcess(t, c.before, args...)
 		status := p.exit()
+		if strings.Contains(p.said(), "by itself") || strings.Contains(p.said(), "hush-hush") {
+			t.Errorf("%s: the generator was measured first, or a password told: %s", c.args, p.said())
+		}
 		said := strings.TrimSpace(p.said())
 		last := said[strings.LastIndex(said, "\n")+1:]
 		if status != 2 || !strings.Contains(last, c.says) {

@@ -21,7 +21,7 @@ func loadtestCompareCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "compare A B", Short: "Tell whether B went better than A, by the statistics of benchstat",
 		Long: "A and B are folders of reports, or several of them with commas between. Each needs four valid rounds at least (--rounds 6).\n\n" +
-			"Exit status: 0 nothing is worse beyond the limit, 1 something is, 2 usage.",
+			"Exit status: 0 nothing is worse beyond the limit, 1 something is or a promise was broken, 2 usage, or too few rounds for a verdict.",
 		Example: "  sluice loadtest compare results/2027-03-01-flash-sqlite results/2027-03-08-flash-sqlite --limit 5%",
 		Args:    usageArgs(cobra.ExactArgs(2)),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -44,8 +44,11 @@ func loadtestCompareCommand() *cobra.Command {
 			if err := c.WriteText(os.Stdout); err != nil {
 				return err
 			}
-			if c.Regressed() {
+			switch {
+			case c.Regressed():
 				return errors.New("the second is worse than the first beyond the limit")
+			case !c.Judged():
+				return &usageError{errors.New("there are too few rounds for a verdict")}
 			}
 			return nil
 		},

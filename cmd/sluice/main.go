@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -33,7 +34,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "sluice:", sentence(err))
+	fmt.Fprintln(os.Stderr, "sluice:", discreet(sentence(err)))
 	os.Exit(exitStatus(err))
 }
 
@@ -55,6 +56,12 @@ func sentence(err error) string {
 	}
 	return strings.Replace(err.Error(), refusal.Error(), fmt.Sprintf("%s (%s)", told, refusal.Refusal), 1)
 }
+
+// withPassword finds URLs that have a name and perhaps a password before their host, or a password among their parameters.
+var withPassword = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"']*(@|password=)[^\s"']*`)
+
+// discreet leaves out what may be a password. Whoever mistypes a command line is told so by libraries that quote it.
+func discreet(text string) string { return withPassword.ReplaceAllString(text, "$1…") }
 
 func exitStatus(err error) int {
 	if _, ok := errors.AsType[*config.Error](err); ok {

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -83,13 +85,18 @@ func launchCommand(t *testing.T, cmd *exec.Cmd) *process {
 // exit waits for the end and answers the exit status.
 func (p *process) exit() int {
 	p.t.Helper()
+	return p.exitWithin(30 * time.Second)
+}
+
+func (p *process) exitWithin(d time.Duration) int {
+	p.t.Helper()
 	select {
 	case err := <-p.done:
 		if e, ok := errors.AsType[*exec.ExitError](err); ok {
 			return e.ExitCode()
 		}
 		return 0
-	case <-time.After(30 * time.Second):
+	case <-time.After(d):
 		p.t.Fatalf("it does not end; it said:\n%s", p.said())
 		return -1
 	}
@@ -103,23 +110,24 @@ func (p *process) terminate() int {
 	return p.exit()
 }
 
+// freePort is a free port of loopback whose next one, where nsqd has its figures, is free too.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l := busyPort(t)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 15000 + 2*rand.IntN(2400) // below what the kernel gives connections that go out (ip_local_port_range)
+		if canListen(t, port) && canListen(t, port+1) {
+			return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		}
 	}
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
-func busyPort(t *testing.T) net.Listener {
+func canListen(t *testing.T, port int) bool {
 	t.Helper()
 	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
+	l, err := lc.Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	return err == nil && l.Close() == nil
 }
 
 func call(t *testing.T, method, url, body string) (status int, answer map[string]any) {
@@ -346,6 +354,41 @@ func TestUp_OutlivesAFloodOfConnections(t *testing.T) {
 	if status, order := call(t, "POST", "http://"+door+"/v1/sales/demo/orders", `{"user":"alice"}`); status != 202 {
 		t.Errorf("buy after the flood: %d %v", status, order)
 	}
+}
+
+// Whoever takes all connections of the operations API keeps operators waiting, and nobody who buys.
+func TestUp_ACrowdOfTheOperationsAPIStopsNoBuyer(t *testing.T) {
+	door, admin := freePort(t), freePort(t)
+	launch(t, "up", "--demo", "--listen", door, "--admin", admin, "--data", t.TempDir(), "--admin-connections", "16")
+	eventually(t, "ready", func() bool { status, _ := call(t, "GET", "http://"+door+"/v1/sales/demo", ""); return status == 200 })
+	http.DefaultClient.CloseIdleConnections()
+	var crowd []net.Conn
+	for range 16 {
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		crowd = append(crowd, c)
+	}
+	brief := &http.Client{Timeout: time.Second}
+	eventually(t, "operators wait", func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin+"/livez", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := brief.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return err != nil
+	})
+	if status, order := call(t, "POST", "http://"+door+"/v1/sales/demo/orders", `{"user":"alice"}`); status != 202 {
+		t.Errorf("buy meanwhile: %d %v", status, order)
+	}
+	for _, c := range crowd {
+		_ = c.Close()
+	}
+	eventually(t, "operators are served again", func() bool { status, _ := call(t, "GET", "http://"+admin+"/livez", ""); return status == 200 })
 }
 
 // Each part may start before the others: here in the worst order, with two doors.

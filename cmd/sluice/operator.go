@@ -32,7 +32,7 @@ func operatorCommand(use, short, example string, args cobra.PositionalArgs, ask 
 // streamCommand makes a verb that asks the operations API again and again, for however long it takes.
 func streamCommand(use, short, example string, args cobra.PositionalArgs, ask asking) *cobra.Command {
 	settings := pflag.NewFlagSet(use, pflag.ContinueOnError) // the verb's own flags may share a setting's name
-	config.Flags(settings, "admin", "admin-token-file")
+	config.Flags(settings, "admin", "admin-ca", "admin-token-file")
 	cmd := &cobra.Command{
 		Use: use, Short: short, Example: example, Args: usageArgs(args),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -44,7 +44,11 @@ func streamCommand(use, short, example string, args cobra.PositionalArgs, ask as
 			if err != nil {
 				return err
 			}
-			client := api.NewClient(cfg.Admin, token)
+			operations, err := operationsAt(cfg, "admin", cfg.Admin)
+			if err != nil {
+				return err
+			}
+			client := operations.client(token)
 			defer client.Close()
 			err = ask(c.Context(), client, args)
 			if err != nil && sluice.RefusalOf(err) == sluice.BadRequest {

@@ -4,18 +4,20 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"sluice/config"
 )
 
-// certificate is what a door shows to browsers. It follows its files: whoever renews it need not restart anything.
+// certificate is what a door shows to browsers, or the operations API to operators. It follows its files: whoever renews it
+// need not restart anything.
 type certificate struct {
+	key               string // of the configuration, before -cert and -key
 	certFile, keyFile string
 	log               *slog.Logger
 	current           atomic.Pointer[tls.Certificate]
@@ -28,15 +30,24 @@ type certificate struct {
 
 const certificateLook = 3 * time.Second // between two looks at the files
 
-// loadCertificate reads the certificate that is configured; nil where none is.
+// loadCertificate reads the certificate of a door that is configured; nil where none is.
 func loadCertificate(cfg config.Config, log *slog.Logger) (*certificate, error) {
-	if cfg.TLSCert == "" && cfg.TLSKey == "" {
+	return readCertificate("tls", cfg.TLSCert, cfg.TLSKey, log)
+}
+
+// loadAdminCertificate reads that of the operations API, and of a door's metrics; nil where none is.
+func loadAdminCertificate(cfg config.Config, log *slog.Logger) (*certificate, error) {
+	return readCertificate("admin-tls", cfg.AdminTLSCert, cfg.AdminTLSKey, log)
+}
+
+func readCertificate(key, certFile, keyFile string, log *slog.Logger) (*certificate, error) {
+	if certFile == "" && keyFile == "" {
 		return nil, nil
 	}
-	if cfg.TLSCert == "" || cfg.TLSKey == "" {
-		return nil, &usageError{errors.New("tls-cert and tls-key: want both files or neither")}
+	if certFile == "" || keyFile == "" {
+		return nil, &usageError{fmt.Errorf("%s-cert and %[1]s-key: want both files or neither", key)}
 	}
-	c := &certificate{certFile: cfg.TLSCert, keyFile: cfg.TLSKey, log: log}
+	c := &certificate{key: key, certFile: certFile, keyFile: keyFile, log: log}
 	pair, err := c.load()
 	if err != nil {
 		return nil, err
@@ -45,11 +56,14 @@ func loadCertificate(cfg config.Config, log *slog.Logger) (*certificate, error) 
 	return c, nil
 }
 
-// config is for a listener of browsers: HTTP/1.1 is what the door speaks.
-func (c *certificate) config() *tls.Config {
+// config is for a listener that speaks the protocols; none: whatever net/http adds. A nil certificate is no TLS.
+func (c *certificate) config(protocols ...string) *tls.Config {
+	if c == nil {
+		return nil
+	}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"http/1.1"},
+		NextProtos:     protocols,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
 	}
 }
@@ -58,11 +72,11 @@ func (c *certificate) config() *tls.Config {
 func (c *certificate) load() (*tls.Certificate, error) {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
-		return nil, fmt.Errorf("tls-cert: %w", err)
+		return nil, fmt.Errorf("%s-cert: %w", c.key, err)
 	}
 	key, err := os.ReadFile(c.keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("tls-key: %w", err)
+		return nil, fmt.Errorf("%s-key: %w", c.key, err)
 	}
 	both := bytes.Join([][]byte{cert, key}, []byte{0})
 	if bytes.Equal(both, c.read) && !c.failed {
@@ -71,9 +85,23 @@ func (c *certificate) load() (*tls.Certificate, error) {
 	c.read = both
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return nil, fmt.Errorf("tls-cert %s, tls-key %s: %w", c.certFile, c.keyFile, err)
+		return nil, fmt.Errorf("%s-cert %s, %[1]s-key %[3]s: %[4]w", c.key, c.certFile, c.keyFile, err)
 	}
 	return &pair, nil
+}
+
+// following watches the files until ctx ends and the function that it answers is called. A nil certificate has none.
+func (c *certificate) following(ctx context.Context) (stop func()) {
+	if c == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.watch(ctx, certificateLook) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 // watch follows the files until ctx ends.

@@ -37,23 +37,28 @@ var ErrNotInstalled = errors.New("PostgreSQL's programs initdb and postgres were
 
 // Cluster is a running server. Start makes it; whoever started it calls Stop.
 type Cluster struct {
-	dir  string
-	port int
-	log  *os.File
-	lock *os.File // nil where there are no such locks
+	inside string // what dir is in; empty: where temporary files are
+	dir    string
+	port   int
+	log    *os.File
+	lock   *os.File // nil where there are no such locks
 
 	process *os.Process
 	done    chan struct{} // closed when the server has ended
 }
 
 // Start makes a new cluster in a temporary directory and waits until it answers.
-func Start(ctx context.Context) (*Cluster, error) {
+func Start(ctx context.Context) (*Cluster, error) { return StartIn(ctx, "") }
+
+// StartIn is Start inside a folder that the server's user may enter, on a disk which may be small: the log takes it by the MiB.
+// Empty: where temporary files are.
+func StartIn(ctx context.Context, inside string) (*Cluster, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
 	}
 	removeLeftovers(os.TempDir())
-	c := &Cluster{}
+	c := &Cluster{inside: inside}
 	if err := c.create(ctx, bin); err != nil {
 		return nil, errors.Join(fmt.Errorf("create a PostgreSQL cluster: %w", err), c.remove())
 	}
@@ -79,6 +84,16 @@ func (c *Cluster) URL(database string) string {
 
 // PID is the server's first process: the others are its children.
 func (c *Cluster) PID() int { return c.process.Pid }
+
+// Ended reports whether the server has ended by itself. Restart brings it back.
+func (c *Cluster) Ended() bool {
+	select {
+	case <-c.done:
+		return c.process != nil
+	default:
+		return false
+	}
+}
 
 // Stop ends the server and removes its files. It disconnects whoever is still connected.
 func (c *Cluster) Stop() error { return errors.Join(c.halt(), c.remove()) }
@@ -110,7 +125,7 @@ func executable(path string) bool {
 }
 
 func (c *Cluster) create(ctx context.Context, bin string) (err error) {
-	if c.dir, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid())); err != nil {
+	if c.dir, err = os.MkdirTemp(c.inside, fmt.Sprintf("%s%d-", prefix, os.Getpid())); err != nil {
 		return fmt.Errorf("make a directory: %w", err)
 	}
 	if c.lock, err = own(c.dir); err != nil {
@@ -125,6 +140,9 @@ func (c *Cluster) create(ctx context.Context, bin string) (err error) {
 	// Only initdb itself skips the disk; the server does not.
 	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata="+c.data(), "--username="+superuser,
 		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	if c.inside != "" {
+		initdb.Args = append(initdb.Args, "--wal-segsize=1")
+	}
 	initdb.Dir, initdb.SysProcAttr = c.dir, unprivileged()
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))

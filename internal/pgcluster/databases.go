@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +38,16 @@ func Databases(server, prefix string) func(ctx context.Context) (url string, dro
 			return administer(ctx, server, "DROP DATABASE "+name+" WITH (FORCE)")
 		}, nil
 	}
+}
+
+// Reach says in one line, without a password, why a server can't be used.
+func Reach(ctx context.Context, server string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := administer(ctx, server, "SELECT 1"); err != nil {
+		return errors.New(strings.Join(strings.Fields(err.Error()), " ")) // pgx tells of each address in a line of its own
+	}
+	return nil
 }
 
 func administer(ctx context.Context, server, statement string) error {

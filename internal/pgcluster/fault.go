@@ -11,19 +11,29 @@ import (
 	"syscall"
 )
 
-// Crash ends the server as a power cut would, but for what the kernel has of its files: connections break, nothing is
-// written any more. Restart brings it back.
-func (c *Cluster) Crash() error {
+// Kill is kill -9 of every process of the server, of the first one first: nobody tidies up. Restart brings it back. It needs /proc.
+func (c *Cluster) Kill() error {
 	if c.process == nil {
-		return errors.New("crash PostgreSQL: it does not run")
+		return errors.New("kill PostgreSQL: it does not run")
 	}
-	if err := c.process.Signal(syscall.SIGQUIT); err != nil { // PostgreSQL's immediate shutdown
-		return fmt.Errorf("crash PostgreSQL: %w", err)
+	children, err := childrenOf(c.process.Pid)
+	if err != nil {
+		return err
 	}
-	return c.halt()
+	if err := c.process.Kill(); err != nil {
+		return fmt.Errorf("kill PostgreSQL: %w", err)
+	}
+	for _, pid := range children { // they would end by themselves, but some not before the server starts again
+		if e := syscall.Kill(pid, syscall.SIGKILL); e != nil && !errors.Is(e, syscall.ESRCH) {
+			err = errors.Join(err, fmt.Errorf("kill PostgreSQL's process %d: %w", pid, e))
+		}
+	}
+	<-c.done
+	c.process = nil
+	return err
 }
 
-// Restart runs a server that was crashed, on the port that it had.
+// Restart runs a server that was killed, on the port that it had.
 func (c *Cluster) Restart(ctx context.Context) error {
 	bin, err := binaries()
 	if err != nil {

@@ -93,9 +93,14 @@ func (s *Store) transition(
 	ctx context.Context, doing string, id sluice.OrderID, ref string,
 	decide func(time.Time, inventory.Stored) inventory.Transition,
 ) (sluice.Changes, error) {
+	leave, err := s.commands.Enter("postgres: " + doing)
+	if err != nil {
+		return sluice.Changes{}, err //nolint:wrapcheck // it says what was being done
+	}
+	defer leave()
 	var l locked
 	var d inventory.Transition
-	err := s.transact(ctx, doing, func(b *pipeline) {
+	err = s.transact(ctx, doing, func(b *pipeline) {
 		lockOrder(b, id, ref, &l)
 	}, func(b *pipeline) error {
 		if len(l.found) == 0 {

@@ -47,6 +47,7 @@ type Store struct {
 	pool      *pgxpool.Pool
 	documents documents
 	closed    atomic.Bool
+	commands  inventory.Commands
 }
 
 var _ inventory.Store = (*Store)(nil)
@@ -72,6 +73,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 		return nil, fmt.Errorf("open the PostgreSQL database %s: %w", place(config.ConnConfig), classify("connect", err))
 	}
 	s := &Store{pool: pool}
+	s.commands.Limit(int(pool.Config().MaxConns))
 	s.documents.init()
 	return s, nil
 }

@@ -145,9 +145,16 @@ func (s *Store) Statuses(ctx context.Context, ids []sluice.OrderID) (sluice.Chan
 func (s *Store) look(ctx context.Context, doing string, read func(*pipeline)) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return classify(doing, fmt.Errorf("acquire a connection: %w", err))
+	}
+	defer conn.Release()
+	ctx, end := outlasting(ctx)
+	defer end()
 	b := &pipeline{Batch: &pgx.Batch{}}
 	read(b)
-	return classify(doing, s.pool.SendBatch(ctx, b.Batch).Close())
+	return classify(doing, conn.SendBatch(ctx, b.Batch).Close())
 }
 
 // Audit compares counters and orders in one snapshot; see inventory.Store.

@@ -141,9 +141,10 @@ func exclusively(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error) error 
 	return nil
 }
 
-// hint says what helps, where the database refused; where it could not be asked, nothing does but waiting.
+// hint says what helps, where the database refused; where it could not be asked, nothing does but waiting, and where it
+// let nobody in (class 28), its own words do.
 func hint(err error, format string, args ...any) error {
-	if passing(err) {
+	if e, ok := errors.AsType[*pgconn.PgError](err); passing(err) || ok && strings.HasPrefix(e.Code, "28") {
 		return err
 	}
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)

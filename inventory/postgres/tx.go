@@ -36,6 +36,8 @@ func (s *Store) try(ctx context.Context, read func(*pipeline), decide func(*pipe
 	if err != nil {
 		return fmt.Errorf("acquire a connection: %w", err)
 	}
+	ctx, cancel := outlasting(ctx)
+	defer cancel()
 	defer release(ctx, conn)
 
 	b := &pipeline{Batch: &pgx.Batch{}}
@@ -61,6 +63,23 @@ func (s *Store) try(ctx context.Context, read func(*pipeline), decide func(*pipe
 		return fmt.Errorf("write and commit: %w", err)
 	}
 	return nil
+}
+
+// grace is what a call that has a connection may still take once its caller has gone: longer than a statement may wait for a lock.
+const grace = 3 * time.Second
+
+// outlasting is the context of a call that has its connection. To end it with its caller would waste what it did and, as pgx closes a
+// connection that is cancelled within a statement, the connection too: callers who wait in line for a few connections, give up and
+// come again would have all of them opened and closed for ever, and nothing done. What is done is there when they ask again.
+func outlasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	timer := time.AfterFunc(callTimeout+grace, cancel)
+	stop := context.AfterFunc(ctx, func() { timer.Reset(grace) })
+	return lasting, func() {
+		stop()
+		timer.Stop()
+		cancel()
+	}
 }
 
 // release ends a transaction that was left open, even where ctx has ended: its locks must go.

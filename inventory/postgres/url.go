@@ -1,8 +1,11 @@
 package postgres
 
 import (
+	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 
@@ -10,10 +13,36 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// CheckURL says what is wrong with a URL that Open would not understand. Its error never has the URL's password in it.
-func CheckURL(text string) error {
-	_, err := parse(text)
-	return err
+// Way is how Open would speak to the servers of a URL, those on this machine left out: nobody stands between.
+type Way struct {
+	PlainTo      string // the first host that it may speak to without TLS, be it as a last resort; empty: none
+	UnverifiedTo string // the first that it would speak TLS to without knowing who answers; empty: none
+}
+
+// CheckURL says what is wrong with a URL that Open would not understand, and of one that it would, which way it would go.
+// Its error never has the URL's password in it.
+func CheckURL(text string) (Way, error) {
+	config, err := parse(text)
+	if err != nil {
+		return Way{}, err
+	}
+	var way Way
+	way.add(config.ConnConfig.Host, config.ConnConfig.TLSConfig)
+	for _, f := range config.ConnConfig.Fallbacks {
+		way.add(f.Host, f.TLSConfig)
+	}
+	return way, nil
+}
+
+func (w *Way) add(host string, secure *tls.Config) {
+	ip := net.ParseIP(host)
+	switch {
+	case host == "localhost" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || ip != nil && ip.IsLoopback():
+	case secure == nil:
+		w.PlainTo = cmp.Or(w.PlainTo, host)
+	case secure.InsecureSkipVerify: // without the name too, where the chain alone is looked at
+		w.UnverifiedTo = cmp.Or(w.UnverifiedTo, host)
+	}
 }
 
 // parse does not wrap pgx's error, which has the URL in it as it came.

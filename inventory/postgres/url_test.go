@@ -21,7 +21,7 @@ func TestCheckURL_NeverTellsThePassword(t *testing.T) {
 			"postgres://u:%s@h:1,h2:x/db", "postgresql//u:%s@h/db", "host=h password=%s port=x", "password='%s", "u:%s@h",
 		} {
 			url := fmt.Sprintf(form, password)
-			check := postgres.CheckURL(url)
+			_, check := postgres.CheckURL(url)
 			_, open := postgres.Open(canceled(t), url)
 			for _, err := range []error{check, open} {
 				for e := err; e != nil; e = errors.Unwrap(e) {
@@ -50,7 +50,7 @@ func TestCheckURL_SaysWhatIsWrong(t *testing.T) {
 		"postgres://u:secret@h/db?pool_max_conns=many":                          "cannot parse pool_max_conns (strconv",
 		"postgres://u:secret@h/db?sslmode=verify-full&sslrootcert=/no/such/pem": "unable to read CA file: open /no/such/pem",
 	} {
-		err := postgres.CheckURL(url)
+		_, err := postgres.CheckURL(url)
 		if (err == nil) != (want == "") || (err != nil && !strings.Contains(err.Error(), want)) {
 			t.Errorf("CheckURL(%q): got %v, want %q", url, err, want)
 		}

@@ -103,9 +103,14 @@ func (s *Store) transition(
 	ctx context.Context, doing string, id sluice.OrderID, ref string,
 	decide func(*tx, inventory.Stored) inventory.Transition,
 ) (sluice.Changes, error) {
+	leave, err := s.commands.Enter("sqlite: " + doing)
+	if err != nil {
+		return sluice.Changes{}, err
+	}
+	defer leave()
 	var c sluice.Changes
 	var refused error
-	err := s.transact(ctx, doing, func(t *tx) error {
+	err = s.transact(ctx, doing, func(t *tx) error {
 		o, err := t.moving(ctx, id, ref)
 		if err != nil {
 			return err

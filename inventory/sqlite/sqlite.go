@@ -31,6 +31,9 @@ const FileName = "inventory.db"
 const (
 	busyTimeout = 5 * time.Second // another process (a backup, an audit) may hold the file so long
 	readers     = 4
+	// commandsLike is how many of PostgreSQL's connections the one that writes here counts for, as to how many payments may wait: as many
+	// as that has at least. There as here they commit one by one, so no more connections would be faster.
+	commandsLike = 4
 )
 
 // Store implements inventory.Store. Open makes it; it is safe for concurrent use.
@@ -41,6 +44,7 @@ type Store struct {
 	stmts     *statements
 	clock     *clock
 	documents documents
+	commands  inventory.Commands
 	closed    atomic.Bool
 }
 
@@ -56,6 +60,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	_, _ = sqlite.Fdatasync(true)
 
 	s := &Store{path: path}
+	s.commands.Limit(commandsLike)
 	s.documents.init()
 	if err := s.open(ctx, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the SQLite database %s: %w", path, explain(err)), s.Close())

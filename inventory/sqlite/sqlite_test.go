@@ -57,6 +57,22 @@ func makeOld(ctx context.Context, path string) error {
 
 func TestStore(t *testing.T) { inventorytest.Run(t, place) }
 
+// As many payments and cancellations may run or wait as on the four connections that PostgreSQL has at least.
+func TestTransition_LetsFewWait(t *testing.T) {
+	p := place(t)
+	store, err := p.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close() //nolint:errcheck // a test's own
+	db, err := p.SQL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close() //nolint:errcheck // a test's own connection
+	inventorytest.LetsFewWait(t, store, db, "UPDATE sales SET sku = sku", 64)
+}
+
 func BenchmarkReserve(b *testing.B) { inventorytest.Benchmark(b, place) }
 
 func TestOpen_ExplainsWhatItCannotOpen(t *testing.T) {

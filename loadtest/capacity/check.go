@@ -49,6 +49,9 @@ func Check(predictFrom, against *loadtest.Run, limit float64) ([]CheckLine, erro
 	if !(limit > 0 && limit < math.Inf(1)) {
 		return nil, fmt.Errorf("limit %v: want a share above 0, such as 0.25 for 25 %%", limit)
 	}
+	if predictFrom.Plan == against.Plan && predictFrom.Began.Equal(against.Began) {
+		return nil, errors.New("both reports are of one run: what a model was made from proves nothing of it")
+	}
 	m, err := Measure(predictFrom, false)
 	if err != nil {
 		return nil, fmt.Errorf("the report to predict from: %w", err)

@@ -141,3 +141,25 @@ func TestMeasure_LeavesOutSecondsInWhichAProcessWasNotAsked(t *testing.T) {
 		t.Errorf("%v, fitted %+v; want all seconds but one, of 2 doors", err, m.fits[door])
 	}
 }
+
+// The highest of many noisy seconds is not what a store carries, and a second that was not told is not two in one.
+func TestMeasure_TakesTheUsualDrainAndNotTheHighest(t *testing.T) {
+	r := loadtest.Round{Measured: loadtest.Figures{For: 60}, Audit: loadtest.Audit{Balanced: true}}
+	for i := range 60 {
+		settled := 1000.0
+		switch i {
+		case 20, 21, 22, 23, 24:
+			settled = 1300
+		case 40: // nobody told, and the next second has both
+			settled = 0
+		case 41:
+			settled = 2000
+		}
+		r.Series = append(r.Series, loadtest.Point{At: float64(i + 1), Settled: settled, Outstanding: 900, Gap: i == 40})
+	}
+	m := &Model{}
+	m.seeDrain(&loadtest.Run{}, []*loadtest.Round{&r})
+	if m.drain != 1000 || !m.backlog {
+		t.Errorf("drain %v (%s), backlog %v; want 1,000 with one", m.drain, m.drainFrom, m.backlog)
+	}
+}

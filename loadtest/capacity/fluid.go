@@ -193,8 +193,8 @@ func (f *fluid) repeat(orders float64) {
 
 // look follows the rate as doors do, and turns it into the bound in force.
 func (f *fluid) look() {
-	at := time.Unix(0, 0).Add(time.Duration(f.now * float64(time.Second)))
-	f.rate.Observe(at, uint64(f.settled), !f.slack)
+	at := atSecond(f.now)
+	f.rate.Observe(at, uint64(f.settled), atSecond(f.lastSettle), !f.slack)
 	f.slack = f.q < defaultBatch
 	rate := f.rate.Rate(at)
 	if rate == 0 && f.set {
@@ -202,6 +202,10 @@ func (f *fluid) look() {
 	}
 	f.inForce = float64(limiter.EffectiveBound(int64(f.story.bound), 2*defaultBatch, rate, f.maxWait))
 	f.outcome.bound = min(f.outcome.bound, f.inForce)
+}
+
+func atSecond(s float64) time.Time {
+	return time.Unix(0, 0).Add(time.Duration(s * float64(time.Second)))
 }
 
 // settleUpTo settles n orders at most, those first that came first.

@@ -27,35 +27,69 @@ func TestFluid_LosesNobodyAndKeepsItsBounds(t *testing.T) {
 			s.spans = append(s.spans, span{rapid.Float64Range(0.1, 3).Draw(t, "seconds"), rapid.Float64Range(0, 50000).Draw(t, "orders"), 10})
 		}
 		sales := rapid.IntRange(1, 3).Draw(t, "sales")
-		var stocked float64
 		for range sales {
 			units := float64(rapid.IntRange(1, 30000).Draw(t, "units"))
-			stocked += units
 			s.sales = append(s.sales, stock{1 / float64(sales), units, rapid.Float64Range(0, 2).Draw(t, "opens")})
 		}
-		o := s.run()
-		var refusedAll float64
-		for _, n := range o.refused {
-			refusedAll += n
-		}
-		const rounding = 1e-3
-		if got := o.accepted + o.repeated + refusedAll; math.Abs(got-o.offered) > rounding {
-			t.Errorf("%v were answered of %v that came", got, o.offered)
-		}
-		if math.Abs(o.settled-o.accepted) > rounding {
-			t.Errorf("%v were settled of %v accepted", o.settled, o.accepted)
-		}
-		if o.outstanding > s.bound+rounding {
-			t.Errorf("%v were outstanding, bound %v", o.outstanding, s.bound)
-		}
-		if o.sold > stocked+rounding || o.sold > o.settled*s.quantity+rounding {
-			t.Errorf("%v units were sold of %v, to %v orders of %v", o.sold, stocked, o.settled, s.quantity)
-		}
-		all := o.total()
-		if math.Abs(all[accepted]-o.accepted) > rounding || math.Abs(all[settled]-o.settled) > rounding {
-			t.Errorf("the seconds have %v accepted and %v settled, the whole %v and %v", all[accepted], all[settled], o.accepted, o.settled)
-		}
+		keepsItsBounds(t, s)
 	})
+}
+
+// failer is a test, or one of rapid's.
+type failer interface {
+	Errorf(format string, args ...any)
+}
+
+// keepsItsBounds plays a story: whoever came was answered, whoever was let in was settled, and nothing was let in or sold beyond what there was.
+func keepsItsBounds(t failer, s story) {
+	var stocked float64
+	for _, sale := range s.sales {
+		stocked += sale.units
+	}
+	o := s.run()
+	var refusedAll float64
+	for _, n := range o.refused {
+		refusedAll += n
+	}
+	const rounding = 1e-3
+	if got := o.accepted + o.repeated + refusedAll; math.Abs(got-o.offered) > rounding {
+		t.Errorf("%v were answered of %v that came", got, o.offered)
+	}
+	if math.Abs(o.settled-o.accepted) > rounding {
+		t.Errorf("%v were settled of %v accepted", o.settled, o.accepted)
+	}
+	if o.outstanding > s.bound+rounding {
+		t.Errorf("%v were outstanding, bound %v", o.outstanding, s.bound)
+	}
+	if o.sold > stocked+rounding || o.sold > o.settled*s.quantity+rounding {
+		t.Errorf("%v units were sold of %v, to %v orders of %v", o.sold, stocked, o.settled, s.quantity)
+	}
+	all := o.total()
+	if math.Abs(all[accepted]-o.accepted) > rounding || math.Abs(all[settled]-o.settled) > rounding {
+		t.Errorf("the seconds have %v accepted and %v settled, the whole %v and %v", all[accepted], all[settled], o.accepted, o.settled)
+	}
+}
+
+// Stories that an earlier fluid got wrong, as rapid found and shrank them.
+func TestFluid_KeepsWhatItOnceLost(t *testing.T) {
+	usual := story{quantity: 1, double: 0.5, retry: 1, keyed: 1, drain: 10, settle: 0.01}
+	for name, change := range map[string]func(*story){
+		"who comes before a sale opens, and again when it does": func(s *story) {
+			s.bound, s.spans, s.sales = 1, []span{{1, 1, 10}}, []stock{{1, 1, 0.5}}
+		},
+		"more who come again at an opening than there are units": func(s *story) {
+			s.bound, s.spans, s.sales = 2, []span{{1, 1, 10}, {1, 27.5, 10}}, []stock{{1, 2, 1}}
+		},
+		"two sales that open together under a bound of one": func(s *story) {
+			s.bound, s.spans, s.sales = 1, []span{{1, 1, 10}, {1, 1, 10}, {1, 24.75, 10}}, []stock{{0.5, 2, 1}, {0.5, 2, 1}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := usual
+			change(&s)
+			keepsItsBounds(t, s)
+		})
+	}
 }
 
 func burst(orders float64) story {

@@ -1,6 +1,7 @@
 package capacity
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -44,10 +45,13 @@ func (m made) run() *loadtest.Run {
 		at += e[second]
 		p := loadtest.Point{
 			At: at, Accepted: int64(e[accepted]), Refused: int64(e[refused]), Pages: int64(e[page]), Settled: e[settled],
-			Outstanding: min(m.bound, out.accepted), Commit: 10, Memory: map[string]float64{"door": 120},
+			Outstanding: 16, Commit: 10, Memory: map[string]float64{"door": 120},
 		}
 		if i < len(spans) {
 			p.Orders = int64(spans[i].orders)
+		}
+		if e[settled] >= 0.99*m.drain*e[second] {
+			p.Outstanding = m.bound
 		}
 		cpu := map[string]float64{
 			"door":   (m.idle*e[second] + (m.accept*e[accepted]+m.refuse*e[refused]+m.page*e[page]+m.outcome*e[settled])/1e6) * noise(),
@@ -65,9 +69,9 @@ func (m made) run() *loadtest.Run {
 		r.Measured.Orders += p.Orders
 	}
 	r.Measured.Goodput = out.settled / out.idle
-	r.Audit = loadtest.Audit{Settled: int64(out.settled), Sojourn: loadtest.Latency{Count: 1, P99: 1000 * out.waitP99, Max: 1000 * out.waitMax}}
+	r.Audit = loadtest.Audit{Balanced: true, Settled: int64(out.settled), Sojourn: loadtest.Latency{Count: 1, P99: 1000 * out.waitP99, Max: 1000 * out.waitMax}}
 	return &loadtest.Run{
-		Format: loadtest.RunFormat, Store: "sqlite", Machine: lab.Machine{Cores: 2}, Rounds: []loadtest.Round{r},
+		Format: loadtest.RunFormat, Store: "sqlite", Plan: fmt.Sprint(m), Machine: lab.Machine{Cores: 2}, Rounds: []loadtest.Round{r},
 		Scenario: loadtest.Scenario{Name: "made-up", Sales: []loadtest.Sale{{Stock: 1e9}}, Parts: loadtest.Parts{Bound: int(m.bound), DrainRate: m.drain}},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"sluice/loadtest"
 )
@@ -73,10 +74,13 @@ func (m *Model) warn(format string, args ...any) {
 func (m *Model) believable(run *loadtest.Run, force bool) (rounds []*loadtest.Round, err error) {
 	var why []string
 	for i := range run.Rounds {
-		if r := &run.Rounds[i]; len(r.Invalid) == 0 {
-			rounds = append(rounds, r)
-		} else {
+		switch r := &run.Rounds[i]; {
+		case r.Audit.Failed():
+			why = append(why, fmt.Sprintf("round %d: promises were broken: %s", i+1, strings.Join(r.Audit.Wrong, "; ")))
+		case len(r.Invalid) > 0:
 			why = append(why, fmt.Sprintf("round %d: %s", i+1, strings.Join(r.Invalid, "; ")))
+		default:
+			rounds = append(rounds, r)
 		}
 	}
 	switch {
@@ -195,42 +199,63 @@ const (
 	noBacklog = 256 // fewer outstanding than a batch: the drain waits for orders, and not they for it
 )
 
-// seeDrain finds the highest rate that orders were settled at for some seconds.
+// seeDrain finds the rate that orders were settled at while some waited all the time: the median over five seconds in a row each, for the
+// highest of them is the highest of the noise as well. Where none waited the highest rate is what came, and the drain's lower bound.
 func (m *Model) seeDrain(run *loadtest.Run, rounds []*loadtest.Round) {
+	var waited []float64
 	for _, r := range rounds {
 		windows(r, func(points []loadtest.Point, length float64) {
-			var n float64
-			waited := true
-			for i := range points {
-				n += points[i].Settled
-				waited = waited && points[i].Outstanding >= noBacklog
+			rate := sum(points, func(p *loadtest.Point) float64 { return p.Settled }) / length
+			if rate > m.drain {
+				m.drain, m.drainFrom = rate, fmt.Sprintf("the highest of %.0f seconds in a row", length)
 			}
-			if rate := n / length; rate > m.drain {
-				m.drain, m.backlog = rate, waited
-				m.drainFrom = fmt.Sprintf("the highest of %.0f seconds in a row", length)
+			if backlog(points) && !slowed(&run.Scenario.Parts.Slow, points, length) {
+				waited = append(waited, rate)
 			}
 		})
 		if r.Measured.Goodput > m.drain {
-			m.drain, m.backlog, m.drainFrom = r.Measured.Goodput, false, "goodput of a round"
+			m.drain, m.drainFrom = r.Measured.Goodput, "goodput of a round"
 		}
 	}
 	if run.Search != nil && run.Search.Sustains > m.drain {
-		m.drain, m.backlog, m.drainFrom = run.Search.Sustains, false, "the rate that the search sustained"
+		m.drain, m.drainFrom = run.Search.Sustains, "the rate that the search sustained"
+	} else if rate := median(waited); rate > 0 {
+		m.drain, m.backlog, m.drainFrom = rate, true, fmt.Sprintf("the median of %.0f seconds in a row each, with orders waiting", float64(sustained))
 	}
 	m.drainSet = run.Scenario.Parts.DrainRate > 0
+}
+
+// backlog reports whether orders waited all the time.
+func backlog(points []loadtest.Point) bool {
+	return !slices.ContainsFunc(points, func(p loadtest.Point) bool { return p.Outstanding < noBacklog })
+}
+
+// slowed reports whether the database was made slow in some of that time.
+func slowed(slow *loadtest.Slow, points []loadtest.Point, length float64) bool {
+	end := points[len(points)-1].At
+	return slow.For > 0 && end > time.Duration(slow.From).Seconds() && end-length < time.Duration(slow.From+slow.For).Seconds()
+}
+
+func sum(points []loadtest.Point, of func(*loadtest.Point) float64) (n float64) {
+	for i := range points {
+		n += of(&points[i])
+	}
+	return n
 }
 
 // lowerBound reports whether the store may carry more than what was seen.
 func (m *Model) lowerBound() bool { return m.drainSet || !m.backlog }
 
-// windows visits each five seconds in a row of a round; of a shorter round, the whole.
+// windows visits each five seconds in a row of a round; of a shorter round, the whole. A second in which somebody did not tell his figures
+// has none, and the one after it those of both: no window begins or ends between the two.
 func windows(r *loadtest.Round, visit func(points []loadtest.Point, length float64)) {
 	for first := range r.Series {
 		length, end := 0.0, first
 		for ; end < len(r.Series) && length < sustained-0.01; end++ {
 			length += seconds(r, end)
 		}
-		if length > 0 && (length >= sustained-0.01 || first == 0) {
+		torn := first > 0 && r.Series[first-1].Gap || end > 0 && r.Series[end-1].Gap
+		if length > 0 && !torn && (length >= sustained-0.01 || first == 0) {
 			visit(r.Series[first:end], length)
 		}
 	}
@@ -238,13 +263,7 @@ func windows(r *loadtest.Round, visit func(points []loadtest.Point, length float
 
 // highest is the highest rate of something that lasted for five seconds.
 func highest(r *loadtest.Round, of func(*loadtest.Point) float64) (rate float64) {
-	windows(r, func(points []loadtest.Point, length float64) {
-		var n float64
-		for i := range points {
-			n += of(&points[i])
-		}
-		rate = max(rate, n/length)
-	})
+	windows(r, func(points []loadtest.Point, length float64) { rate = max(rate, sum(points, of)/length) })
 	return rate
 }
 

@@ -234,12 +234,14 @@ func TestCheck_FailsWhereOrdersWaitLonger(t *testing.T) {
 
 func TestCheck_RefusesWhatSaysNothingOfTheOther(t *testing.T) {
 	for want, change := range map[string]func(from, against *loadtest.Run){
-		"the stores differ":      func(_, against *loadtest.Run) { against.Store = "postgres" },
-		"to check against":       func(_, against *loadtest.Run) { against.Partial = true },
-		"no valid round":         func(_, against *loadtest.Run) { against.Rounds[0].Invalid = []string{"lag"} },
-		"to predict from":        func(from, _ *loadtest.Run) { from.Partial = true },
-		"how fast the store is":  func(_, against *loadtest.Run) { against.Scenario.Parts.DrainRate = 0 },
-		"a round has no seconds": func(_, against *loadtest.Run) { against.Rounds[0].Series = nil },
+		"both reports are of one": func(from, against *loadtest.Run) { *against = *from },
+		"promises were broken":    func(from, _ *loadtest.Run) { from.Rounds[0].Audit.Wrong = []string{"P1: oversold"} },
+		"the stores differ":       func(_, against *loadtest.Run) { against.Store = "postgres" },
+		"to check against":        func(_, against *loadtest.Run) { against.Partial = true },
+		"no valid round":          func(_, against *loadtest.Run) { against.Rounds[0].Invalid = []string{"lag"} },
+		"to predict from":         func(from, _ *loadtest.Run) { from.Partial = true },
+		"how fast the store is":   func(_, against *loadtest.Run) { against.Scenario.Parts.DrainRate = 0 },
+		"a round has no seconds":  func(_, against *loadtest.Run) { against.Rounds[0].Series = nil },
 	} {
 		from, against := usual().run(), other().run()
 		change(from, against)

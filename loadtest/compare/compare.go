@@ -72,6 +72,7 @@ type Comparison struct {
 	Scenario string
 	Limit    float64
 	Rounds   [2]int   // valid ones of A and B
+	Broken   []string // promises that B broke: whatever its figures are, that is worse
 	Notes    []string // what was left out, and what makes the comparison doubtful
 	Lines    []Line
 }
@@ -94,12 +95,17 @@ func Compare(a, b []*loadtest.Run, o Options) (Comparison, error) {
 		c.Notes = append(c.Notes, "WARNING: not alike, and compared by force: "+strings.Join(differ, ", "))
 	}
 	c.Notes = append(c.Notes, doubts(all)...)
-	roundsA, notes := valid("A", a)
+	c.Broken = broken(b)
+	samples, compared := valid, measures
+	if a[0].Search != nil && b[0].Search != nil {
+		samples, compared = sustained, measures[:1] // rounds of other rates say nothing of each other
+	}
+	roundsA, notes := samples("A", a)
 	c.Notes = append(c.Notes, notes...)
-	roundsB, notes := valid("B", b)
+	roundsB, notes := samples("B", b)
 	c.Notes = append(c.Notes, notes...)
 	c.Rounds = [2]int{len(roundsA), len(roundsB)}
-	for _, m := range measures {
+	for _, m := range compared {
 		if l, seen := m.compare(roundsA, roundsB, o.Limit); seen {
 			c.Lines = append(c.Lines, l)
 		}
@@ -107,9 +113,9 @@ func Compare(a, b []*loadtest.Run, o Options) (Comparison, error) {
 	return c, nil
 }
 
-// Regressed reports whether a figure became worse, significantly and beyond the limit.
+// Regressed reports whether a figure became worse, significantly and beyond the limit, or a promise was broken.
 func (c Comparison) Regressed() bool {
-	return slices.ContainsFunc(c.Lines, func(l Line) bool { return l.Regressed })
+	return len(c.Broken) > 0 || slices.ContainsFunc(c.Lines, func(l Line) bool { return l.Regressed })
 }
 
 // Judged reports whether there were rounds enough for a verdict on any figure.

@@ -2,6 +2,7 @@ package compare
 
 import (
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func run(rounds int, rate, slower float64) *loadtest.Run {
 				Latency: map[loadtest.Class]loadtest.Latency{loadtest.Accepted: {Count: 900, P50: 2 * slower * noise, P99: 9 * slower * noise}},
 			},
 			Series: []loadtest.Point{{Memory: map[string]float64{"door": 100 * slower * noise, "generator": 5000}}},
-			Audit:  loadtest.Audit{Sojourn: loadtest.Latency{Count: 900, P99: 40 * slower * noise}},
+			Audit:  loadtest.Audit{Balanced: true, Sojourn: loadtest.Latency{Count: 900, P99: 40 * slower * noise}},
 		})
 	}
 	return r
@@ -147,6 +148,85 @@ func TestCompare_LeavesOutWhatIsInvalidOrPartialAndSaysSo(t *testing.T) {
 	c, text = compared(t, run(6, 1000, 1), b, 0.05)
 	if c.Rounds != [2]int{6, 0} || !strings.Contains(text, "was interrupted; it is left out") {
 		t.Errorf("rounds %v:\n%s", c.Rounds, text)
+	}
+}
+
+// However fast a service is that breaks its promises, it is worse than one that keeps them.
+func TestCompare_CallsABrokenPromiseARegression(t *testing.T) {
+	b := run(6, 2000, 0.5)
+	b.Rounds[3].Audit = loadtest.Audit{Wrong: []string{"P1: rush has 11 units held or sold, of 10"}}
+	c, text := compared(t, run(6, 1000, 1), b, 0.05)
+	if !c.Regressed() || c.Rounds != [2]int{6, 5} || !strings.HasPrefix(text, "REGRESSION: promises were broken in B: round 4: P1: rush has 11") {
+		t.Errorf("rounds %v:\n%s", c.Rounds, text)
+	}
+	if c, text := compared(t, b, run(6, 1000, 1), 10); c.Regressed() || !strings.Contains(text, "A: in round 4 promises were broken") {
+		t.Errorf("A's broken promise is no regression of B:\n%s", text)
+	}
+}
+
+// searched is a search that found a rate, with a try beside it that does not count.
+func searched(rate float64) *loadtest.Run {
+	r := run(6, rate, rate/1000) // whose rounds were offered different rates
+	r.Search = &loadtest.Search{Rate: rate, Sustains: rate, Limit: loadtest.LimitService}
+	for i := range 6 {
+		r.Search.Probes = append(r.Search.Probes,
+			loadtest.Probe{Stage: loadtest.StageRepeat, Rate: rate, Goodput: rate + float64(i), Kept: true},
+			loadtest.Probe{Stage: loadtest.StageBisection, Rate: 3 * rate, Goodput: 1})
+	}
+	return r
+}
+
+func TestCompare_ComparesSearchesByWhatTheySustain(t *testing.T) {
+	c, text := compared(t, searched(1000), searched(2000), 0.05)
+	if c.Regressed() || len(c.Lines) != 1 || verdicts(c)["goodput"] != Better || c.Rounds != [2]int{6, 6} {
+		t.Errorf("%d lines, rounds %v:\n%s", len(c.Lines), c.Rounds, text)
+	}
+	bound := searched(2000)
+	bound.Search.Limit = loadtest.LimitGenerator
+	if _, text := compared(t, searched(1000), bound, 0.05); !strings.Contains(text, "its figure is a lower bound") {
+		t.Errorf("a lower bound is not called one:\n%s", text)
+	}
+	as, bs := sides(searched(1000), run(6, 1000, 1))
+	if _, err := Compare(as, bs, Options{Limit: 0.05}); err == nil || !strings.Contains(err.Error(), "kinds of runs differ (a search and a run)") {
+		t.Errorf("a search against a run: %v", err)
+	}
+}
+
+// Every field of a scenario but its name, its story, its seed (which the plan shows) and what is asked of it makes runs unlike.
+func TestCompare_LooksAtEveryFieldOfAScenario(t *testing.T) {
+	for i := range reflect.TypeFor[loadtest.Scenario]().NumField() {
+		b := run(6, 1000, 1)
+		field := reflect.ValueOf(&b.Scenario).Elem().Field(i)
+		name := reflect.TypeFor[loadtest.Scenario]().Field(i).Name
+		switch field.Kind() {
+		case reflect.Slice:
+			field.Set(reflect.MakeSlice(field.Type(), 1, 1))
+		case reflect.Struct:
+			setFirst(t, field)
+		case reflect.String:
+			field.SetString("other")
+		case reflect.Uint64:
+			field.SetUint(7)
+		default:
+			field.SetInt(7)
+		}
+		as, bs := sides(run(6, 1000, 1), b)
+		_, err := Compare(as, bs, Options{Limit: 0.05})
+		if alike := name == "About" || name == "Seed" || name == "SLO"; alike != (err == nil) {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
+}
+
+func setFirst(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch f := v.Field(0); f.Kind() {
+	case reflect.Float64:
+		f.SetFloat(7)
+	case reflect.Int, reflect.Int64:
+		f.SetInt(7)
+	default:
+		t.Fatalf("a %v", f.Kind())
 	}
 }
 

@@ -11,6 +11,7 @@ type measure struct {
 	of     func(*loadtest.Round) (float64, bool)
 }
 
+// measures begin with the goodput, which is all that searches are compared by.
 var measures = []measure{
 	{"goodput", "orders/s", true, func(r *loadtest.Round) (float64, bool) { return r.Measured.Goodput, true }},
 	{"accepted p50", "ms", false, latency(loadtest.Accepted, func(l loadtest.Latency) float64 { return l.P50 })},

@@ -44,6 +44,8 @@ func (c Comparison) verdict() string {
 	}
 	limit := figure.Percent(c.Limit)
 	switch {
+	case len(c.Broken) > 0:
+		return "REGRESSION: promises were broken in B: " + strings.Join(c.Broken, "; ")
 	case len(regressed) > 0:
 		return "REGRESSION: worse by more than " + limit + ": " + strings.Join(regressed, ", ")
 	case !c.Judged():

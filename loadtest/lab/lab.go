@@ -14,6 +14,7 @@ import (
 // Lab is a folder with data, and processes that run at the moment. One goroutine uses it.
 type Lab struct {
 	dir     string // gone at the end
+	address string // of all its ports; empty: 127.0.0.1
 	nice    int    // of what is started
 	running []*Process
 	port    int // the last one handed out
@@ -34,6 +35,17 @@ func New(inside string) (*Lab, error) {
 func (l *Lab) Yield() { l.nice = yielding }
 
 const yielding = 10 // of nice values, which go to 19
+
+// At has all ports from now on at an address of this machine. Labs at addresses of their own, which 127.0.0.0/8 has enough of, take no
+// port from each other, not even that of a process that is dead for a while.
+func (l *Lab) At(address string) { l.address = address }
+
+func (l *Lab) host() string {
+	if l.address == "" {
+		return "127.0.0.1"
+	}
+	return l.address
+}
 
 // Dir is the lab's folder.
 func (l *Lab) Dir() string { return l.dir }

@@ -177,3 +177,63 @@ func said(t *testing.T, p *Process, want string) {
 		t.Fatal(err)
 	}
 }
+
+// What a case does to a part on purpose is no failure of the lab, and what it starts again is the lab's too.
+func TestKillAndQuit_AreOnPurpose(t *testing.T) {
+	l := newLab(t)
+	killed, asked := start(t, l, "killed", "sleep", "600"), start(t, l, "asked", "sh", "-c", "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
+	said(t, asked, "ready")
+	if err := l.Kill(killed); err != nil || !killed.Ended() {
+		t.Errorf("killed: %v, ended: %t", err, killed.Ended())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := l.Quit(ctx, asked); err != nil || !asked.Ended() || asked.Said(1) != "bye" {
+		t.Errorf("asked: %v, ended: %t; it says %q", err, asked.Ended(), asked.Said(5))
+	}
+	again := start(t, l, "killed", "sh", "-c", "echo again; exec sleep 600")
+	said(t, again, "again")
+	quick := start(t, l, "quick", "sh", "-c", "exit 3")
+	<-quick.done
+	if err := l.Kill(quick); err == nil || !strings.Contains(err.Error(), "quick ended by itself") {
+		t.Errorf("a part that had ended by itself: %v", err)
+	}
+	if err := l.End(); err != nil || !again.Ended() {
+		t.Errorf("the end: %v, ended: %t", err, again.Ended())
+	}
+}
+
+// One that does not obey is an error, and gone all the same.
+func TestQuit_KillsWhoDoesNotObey(t *testing.T) {
+	l := newLab(t)
+	deaf := start(t, l, "deaf", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+	said(t, deaf, "ready")
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := l.Quit(ctx, deaf); err == nil || !strings.Contains(err.Error(), "deaf did not end in time") || !deaf.Ended() {
+		t.Errorf("%v, ended: %t", err, deaf.Ended())
+	}
+}
+
+func TestRun_SetsEnvironmentAndLimits(t *testing.T) {
+	l := newLab(t)
+	p, err := l.Run(Command{Name: "limited", Program: "sh", Args: []string{"-c", `echo "$(ulimit -n) $FLAVOUR [$1]"; exec sleep 600`, "sh", "a b"}, Env: []string{"FLAVOUR=mint"}, Files: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said(t, p, "64 mint [a b]")
+	if _, err := l.Run(Command{Name: "nothing", Program: l.Dir() + "/nothing"}); err == nil {
+		t.Error("a program that is not there was started")
+	}
+}
+
+// Labs at addresses of their own take no port from each other.
+func TestAt_GivesPortsAtAnAddress(t *testing.T) {
+	l := newLab(t)
+	l.At("127.45.6.7")
+	first, err := l.FreeAddress()
+	second, err2 := l.FreeAddress()
+	if err = errors.Join(err, err2); err != nil || !strings.HasPrefix(first, "127.45.6.7:") || !strings.HasPrefix(second, "127.45.6.7:") || first == second {
+		t.Errorf("%s, %s (%v)", first, second, err)
+	}
+}

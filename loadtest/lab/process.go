@@ -38,9 +38,24 @@ func (p *Process) Ended() bool { return p.alive() != nil }
 // Said is the end of what it wrote, in lines.
 func (p *Process) Said(lines int) string { return tail(p.log, lines) }
 
-// Start starts a program whose output goes to a file. It runs in a process group of its own: an interrupt in a terminal
-// is for whoever started the lab, which ends everything in order.
+// Command is a program and what it is started with.
+type Command struct {
+	Name    string // which its output is kept under
+	Program string
+	Args    []string
+	Env     []string // NAME=value, beside what the lab's own environment leaves
+	Files   int      // most open files; 0: as many as the lab itself may have
+}
+
+// Start starts a program with arguments alone.
 func (l *Lab) Start(name, program string, args ...string) (*Process, error) {
+	return l.Run(Command{Name: name, Program: program, Args: args})
+}
+
+// Run starts a program whose output goes to a file. It runs in a process group of its own: an interrupt in a terminal
+// is for whoever started the lab, which ends everything in order.
+func (l *Lab) Run(c Command) (*Process, error) {
+	name, program, args := c.Name, c.Program, c.Args
 	p := &Process{name: name, log: filepath.Join(l.dir, name+".log"), done: make(chan struct{})}
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -50,9 +65,12 @@ func (l *Lab) Start(name, program string, args ...string) (*Process, error) {
 	if nice, err := exec.LookPath("nice"); err == nil && l.nice > 0 { // it execs: the process stays the same
 		program, args = nice, append([]string{"-n", strconv.Itoa(l.nice), program}, args...)
 	}
+	if c.Files > 0 { // the shell execs too
+		program, args = "/bin/sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, c.Files), "sh", program}, args...)
+	}
 	p.cmd = exec.Command(program, args...) //nolint:noctx // it is ended by the lab, after it was asked whether it still runs
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = out, out, Apart()
-	p.cmd.Env = append(CleanEnv(), "XDG_CONFIG_HOME="+l.dir) // nor has a configuration of the user's own a say
+	p.cmd.Env = append(append(CleanEnv(), "XDG_CONFIG_HOME="+l.dir), c.Env...) // nor has a configuration of the user's own a say
 	started := make(chan error)
 	go func() { // ends with the process; whoever ends it waits for it
 		// The kernel sends the death signal when the thread that started the child ends: this one must not.
@@ -79,6 +97,32 @@ func (l *Lab) End() (err error) {
 	}
 	l.running = nil
 	return err
+}
+
+// Kill is kill -9 of one of them, on purpose, and waits until it is gone and its ports and locks are free. One that had ended by
+// itself is an error.
+func (l *Lab) Kill(p *Process) error {
+	l.forget(p)
+	return p.end()
+}
+
+// Gone forgets one of them that has ended by itself, as it was expected to.
+func (l *Lab) Gone(p *Process) error {
+	if !p.Ended() {
+		return fmt.Errorf("%s still runs", p.name)
+	}
+	l.forget(p)
+	return nil
+}
+
+// Quit asks one of them to end, as Stop does.
+func (l *Lab) Quit(ctx context.Context, p *Process) error {
+	l.forget(p)
+	return p.stop(ctx)
+}
+
+func (l *Lab) forget(p *Process) {
+	l.running = slices.DeleteFunc(l.running, func(r *Process) bool { return r == p })
 }
 
 // Stop asks everything that runs to end, the last started first, and waits for each; what does not end before ctx is killed, which is
@@ -255,15 +299,15 @@ func (l *Lab) FreeAddress() (string, error) {
 		if l.port += 2; l.port > highestPort {
 			l.port = lowestPort
 		}
-		if free(l.port) && free(l.port+1) {
-			return fmt.Sprintf("127.0.0.1:%d", l.port), nil
+		if l.free(l.port) && l.free(l.port+1) {
+			return fmt.Sprintf("%s:%d", l.host(), l.port), nil
 		}
 	}
 	return "", fmt.Errorf("no free port from %d to %d", lowestPort, highestPort)
 }
 
-func free(port int) bool {
-	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+func (l *Lab) free(port int) bool {
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.ParseIP(l.host()), Port: port})
 	if err != nil {
 		return false
 	}

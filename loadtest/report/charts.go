@@ -28,7 +28,7 @@ func charts(run *loadtest.Run, round *loadtest.Round) []chart {
 	all := []chart{
 		{
 			file: "offered.svg", title: "What came, and what was sold", x: time, y: linear("orders a second"), lines: flow(moments),
-			look: "The distance between offered and accepted is what was refused. Settled orders should stay level while the crowd is too large, and not sink.",
+			look: "The distance between offered and accepted is what was refused. Settled orders should stay level while the crowd is too large, and not sink. " + counters(run, round),
 		},
 		{
 			file: "latency.svg", title: "How long buyers waited for an answer", x: time, y: logarithmic("ms, 99 of 100 were faster"), lines: waits(moments),
@@ -123,7 +123,7 @@ func flow(moments []moment) []line {
 		series("offered", black, moments, func(m *moment) float64 { return float64(m.Orders) / m.width }),
 		series("refused", vermilion, moments, func(m *moment) float64 { return float64(m.Refused) / m.width }),
 		series("accepted", blue, moments, func(m *moment) float64 { return float64(m.Accepted) / m.width }),
-		series("settled (goodput)", green, moments, func(m *moment) float64 { return m.Settled / m.width }),
+		series("settled, by the workers' counters", green, moments, func(m *moment) float64 { return m.Settled / m.width }),
 	}
 }
 
@@ -221,14 +221,14 @@ const generator = "generator"
 // capacity is what was sold against what was asked for: of the search's probes, of each second of a ramp, or of the phases.
 func capacity(run *loadtest.Run, round *loadtest.Round, moments []moment) chart {
 	c := chart{
-		file: "capacity.svg", title: "Sold against asked for", x: linear("orders offered a second"), y: linear("orders settled a second"),
+		file: "capacity.svg", title: "Sold against asked for", x: linear("orders offered a second"), y: linear("settled a second, by the workers' counters"),
 		look: "On the dotted line everything that is asked for is sold. Where the points leave it is what the service carries; beyond, they should stay level, and not sink. Above it, orders from before were settled too.",
 	}
 	kept := line{name: "seen", pen: blue, glyph: draw.CircleGlyph{}}
 	broke := line{name: "broke a limit", pen: vermilion, glyph: draw.PyramidGlyph{}}
 	switch {
 	case run.Search != nil && len(run.Search.Probes) > 0:
-		kept.name = "kept the limits"
+		kept.name, c.y = "kept the limits", linear("orders settled a second")
 		for _, p := range run.Search.Probes {
 			l := &kept
 			if !p.Kept {
@@ -267,6 +267,28 @@ func capacity(run *loadtest.Run, round *loadtest.Round, moments []moment) chart 
 
 func ramps(run *loadtest.Run) bool {
 	return slices.ContainsFunc(run.Scenario.Phases, func(p loadtest.Phase) bool { return p.Orders.To != 0 && p.Orders.To != p.Orders.Rate })
+}
+
+// counters says what the workers' counters of settled orders are worth, which the charts over time are drawn from.
+func counters(run *loadtest.Run, round *loadtest.Round) string {
+	const what = "Settled is by the workers' counters, second by second"
+	if run.Target != "" {
+		return what + ": they count everybody's orders."
+	}
+	if said := astray(run, round); said != "" {
+		return what + ". " + said
+	}
+	return what + "; they agree with the audit."
+}
+
+// astray says by how much the workers' counters differ from the audit, where it is more than 1 %. Those of a foreign service count
+// everybody's orders, and those of a run that was interrupted end before the audit.
+func astray(run *loadtest.Run, round *loadtest.Round) string {
+	counted, found := settled(round, 0, math.Inf(1)), float64(round.Audit.Settled)
+	if run.Target != "" || run.Partial || math.Abs(counted-found) <= 0.01*found {
+		return ""
+	}
+	return "WARNING: the workers counted " + number(counted) + " settled orders, and the audit found " + number(found) + "."
 }
 
 // settled counts the orders that were settled in a time.

@@ -21,7 +21,7 @@ func keyFigures(run *loadtest.Run, round *loadtest.Round) []figure {
 		{"Accepted", count(m.Accepted), share(m.Accepted, m.Orders)},
 		refused(round),
 		{"Failed", count(sum(m.Failed)), parts(m.Failed)},
-		{"Goodput", number(m.Goodput) + " orders/s", count(a.Settled) + " orders settled, counted in the database"},
+		{"Goodput", number(m.Goodput) + " orders/s", join(count(a.Settled)+" orders settled, counted in the database", astray(run, round))},
 		wait("Accepted: 99 % answered in", m.Latency[loadtest.Accepted]),
 		wait("Refused: 99 % answered in", m.Latency[loadtest.Refused]),
 		sojourn(a),
@@ -62,8 +62,14 @@ func wait(name string, l loadtest.Latency) figure {
 
 func sojourn(a *loadtest.Audit) figure {
 	f := figure{"99 % settled in", missing, "not known"}
-	if a.Sojourn.Count > 0 {
+	switch {
+	case a.Sojourn.Count > 0:
 		f.Value, f.Note = ms(a.Sojourn.P99), "half in "+ms(a.Sojourn.P50)+", from the admission"
+	case a.Read > 0:
+		f.Note += fmt.Sprintf(": of %s orders that were read %s have a time of admission", count(a.Read), count(a.Sampled))
+	}
+	if a.Negative > 0 {
+		f.Note += fmt.Sprintf("; %s were settled before they were admitted: clocks differ", count(a.Negative))
 	}
 	return f
 }
@@ -91,7 +97,13 @@ func firstShed(r *loadtest.Recovery) figure {
 	if r.FirstShed == nil {
 		return figure{"First refused for load", "never", ""}
 	}
-	return figure{"First refused for load", "after " + seconds(*r.FirstShed), "since the first phase's start"}
+	if r.ShedIn == "" { // an older report
+		return figure{"First refused for load", "after " + seconds(*r.FirstShed), "since the first phase's start"}
+	}
+	return figure{
+		"First refused for load", "after " + seconds(r.ShedAfter),
+		"since the phase " + plain(r.ShedIn, 40) + " began; " + seconds(*r.FirstShed) + " since the first one did",
+	}
 }
 
 func recovery(run *loadtest.Run, r *loadtest.Recovery) figure {
@@ -170,6 +182,9 @@ func answers(m *loadtest.Figures) table {
 	}
 	if l := m.Lag; l.Count > 0 {
 		t.Rows = append(t.Rows, []string{"sent late by", count(l.Count), ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.Max)})
+	}
+	if l := m.Wait; l.Max > 1 { // ms: below, there was a connection
+		t.Rows = append(t.Rows, []string{"waited for a connection", count(l.Count), ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.Max)})
 	}
 	return t
 }

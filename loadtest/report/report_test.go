@@ -134,7 +134,7 @@ func TestReport_BeginsWithItsVerdict(t *testing.T) {
 func TestVerdict_IsGoodForAWholeRunThatKeptEverything(t *testing.T) {
 	run, _ := flashSale(1)
 	search(run)
-	if said, good := Verdict(run); !good || !strings.HasPrefix(said, "Valid, and it kept its limits.\nLimits kept") {
+	if said, good := Verdict(run); !good || !strings.HasPrefix(said, "Valid, and it kept its limits.\nLimits: ") {
 		t.Errorf("good is %v: %s", good, said)
 	}
 	for limit, want := range map[string]string{
@@ -149,12 +149,21 @@ func TestVerdict_IsGoodForAWholeRunThatKeptEverything(t *testing.T) {
 		}
 	}
 	run.Search.Sustains, run.Search.Why = 0, nil
-	if said, _ := Verdict(run); !strings.Contains(said, "No rate that was tried kept the limits.") {
-		t.Errorf("without a rate: %s", said)
+	if said, good := Verdict(run); good || !strings.HasPrefix(said, "Valid, but no rate that was tried kept the limits.") ||
+		!strings.Contains(said, "No rate that was tried kept the limits.") || strings.Contains(said, "imits kept") {
+		t.Errorf("without a rate, good is %v: %s", good, said)
+	}
+	run.Search.Limit, run.Search.Probes[0].Wrong = loadtest.LimitPromise, []string{"P1: oversold"}
+	if said, good := Verdict(run); good || !strings.Contains(said, "a broken promise ended the search") || !strings.Contains(said, "The audit DISAGREES: at ") {
+		t.Errorf("with a broken promise, good is %v: %s", good, said)
 	}
 	run.Partial = true
-	if said, good := Verdict(run); good || !strings.HasPrefix(said, "PARTIAL: ") {
+	if said, good := Verdict(run); good || !strings.HasPrefix(said, "PARTIAL: it was interrupted after ") {
 		t.Errorf("interrupted, good is %v: %s", good, said)
+	}
+	run.Failure = "door ended by itself: signal: killed"
+	if said, good := Verdict(run); good || !strings.Contains(said, "because door ended by itself: signal: killed, and its figures") {
+		t.Errorf("failed, good is %v: %s", good, said)
 	}
 }
 
@@ -483,5 +492,51 @@ func wellFormed(t *testing.T, name, content string) {
 		} else if err != nil {
 			t.Fatalf("%s is no picture: %v", name, err)
 		}
+	}
+}
+
+// The charts' figures are the workers', and the verdict's the audit's.
+func TestReport_WarnsWhereCountersAndAuditDiffer(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(run *loadtest.Run)
+		warns  bool
+	}{
+		"they agree":    {func(*loadtest.Run) {}, false},
+		"half is lost":  {func(run *loadtest.Run) { run.Rounds[0].Audit.Settled /= 2 }, true},
+		"of a stranger": {func(run *loadtest.Run) { run.Rounds[0].Audit.Settled /= 2; run.Target = "http://127.0.0.1:8080" }, false},
+		"interrupted":   {func(run *loadtest.Run) { run.Rounds[0].Audit.Settled /= 2; run.Partial = true }, false},
+	} {
+		run, _ := flashSale(1)
+		c.change(run)
+		dir := filepath.Join(t.TempDir(), "r")
+		if err := Write(dir, run, nil); err != nil {
+			t.Fatal(err)
+		}
+		page := read(t, dir, MarkdownFile)
+		if got := strings.Contains(page, "WARNING: the workers counted"); got != c.warns {
+			t.Errorf("%s: it warns: %v", name, got)
+		}
+		if everybody := strings.Contains(page, "they count everybody's orders"); everybody != (run.Target != "") {
+			t.Errorf("%s: it speaks of everybody's orders: %v", name, everybody)
+		}
+		if strings.Contains(read(t, dir, "offered.svg"), "goodput") {
+			t.Errorf("%s: a chart calls the workers' counters the goodput", name)
+		}
+	}
+}
+
+func TestReport_SaysInWhichPhaseOrdersWereFirstRefusedForLoad(t *testing.T) {
+	run, _ := flashSale(1)
+	r := &run.Rounds[0].Recovery
+	r.ShedIn, r.ShedAfter = "rush", 0.4
+	if got, want := firstShed(r), (figure{"First refused for load", "after 400 ms", "since the phase rush began; 10.4 s since the first one did"}); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestReport_SaysWhySojournsAreNotKnown(t *testing.T) {
+	a := loadtest.Audit{Read: 1000, Sampled: 900, Negative: 3}
+	if got := sojourn(&a); got.Value != missing || got.Note != "not known: of 1,000 orders that were read 900 have a time of admission; 3 were settled before they were admitted: clocks differ" {
+		t.Errorf("got %q", got)
 	}
 }

@@ -31,12 +31,18 @@ func judge(run *loadtest.Run) verdict {
 	broken := ofRounds(run, func(r *loadtest.Round) []string { return r.Broken })
 	wrong := ofRounds(run, func(r *loadtest.Round) []string { return mismatches(run, &r.Audit) })
 
+	found := true
 	if run.Search != nil {
 		broken = nil // repeats at the knee may break a limit: how many is the search's business
+		found = run.Search.Sustains > 0
+		wrong = append(wrong, ofProbes(run.Search)...)
 	}
 	v := verdict{Class: "good", Head: "Valid, and it kept its limits."}
 	if len(broken) > 0 {
 		v.Head = "Valid, but it broke its limits."
+	}
+	if !found {
+		v.Head = "Valid, but no rate that was tried kept the limits."
 	}
 	if len(wrong) > 0 {
 		v.Head = "Valid, but a promise was broken."
@@ -47,11 +53,14 @@ func judge(run *loadtest.Run) verdict {
 	}
 	if run.Partial {
 		v.Class = "doubtful"
-		v.Head = "PARTIAL: it was interrupted after " + seconds(run.Took) + ", and its figures are of what was until then. " + v.Head
+		v.Head = "PARTIAL: it " + ended(run) + ", and its figures are of what was until then. " + v.Head
 	}
-	if len(broken) > 0 {
+	switch {
+	case len(broken) > 0:
 		v.Lines = append(v.Lines, "Limits broken: "+strings.Join(broken, "; ")+".")
-	} else {
+	case run.Search != nil:
+		v.Lines = append(v.Lines, "Limits: "+limits(&run.Scenario.SLO)+".")
+	default:
 		v.Lines = append(v.Lines, "Limits kept: "+limits(&run.Scenario.SLO)+".")
 	}
 	if run.Search != nil {
@@ -66,10 +75,28 @@ func judge(run *loadtest.Run) verdict {
 	if n := len(run.Discarded); n > 0 {
 		v.Lines = append(v.Lines, fmt.Sprintf("Not believed and played again: %s, the last one because %s.", plural(n, "round", "rounds"), strings.TrimSuffix(plain(run.Discarded[n-1], 400), ".")))
 	}
-	if len(wrong) > 0 || len(broken) > 0 && v.Class == "good" {
+	if len(wrong) > 0 || (len(broken) > 0 || !found) && v.Class == "good" {
 		v.Class = "bad"
 	}
 	return v
+}
+
+// ended says when and why a partial run did.
+func ended(run *loadtest.Run) string {
+	if run.Failure == "" {
+		return "was interrupted after " + seconds(run.Took)
+	}
+	return "ended after " + seconds(run.Took) + " because " + strings.TrimSuffix(plain(run.Failure, 400), ".")
+}
+
+// ofProbes are the promises that were broken in a search's tries. Their rounds are mostly not in the report.
+func ofProbes(s *loadtest.Search) (wrong []string) {
+	for i := range s.Probes {
+		for _, w := range s.Probes[i].Wrong {
+			wrong = append(wrong, fmt.Sprintf("at %s orders/s: %s", number(s.Probes[i].Rate), plain(w, 400)))
+		}
+	}
+	return wrong
 }
 
 // ofRounds collects what is said of rounds, and of which one where there are several.
@@ -151,6 +178,9 @@ func limits(slo *loadtest.SLO) string {
 }
 
 func sustains(s *loadtest.Search) string {
+	if s.Limit == loadtest.LimitPromise {
+		return "What it sustains is not known: a broken promise ended the search" + because(s.Why)
+	}
 	if s.Sustains <= 0 {
 		return "No rate that was tried kept the limits" + because(s.Why)
 	}

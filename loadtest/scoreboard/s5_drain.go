@@ -68,7 +68,7 @@ func (d drain) sluice(ctx context.Context) (speed, error) {
 	if err := s.worker.Freeze(ctx); err != nil {
 		return speed{}, err
 	}
-	if err := d.lab.do(ctx, preload, "--nsqd", s.queue, "--sale", saleID, "--orders", fmt.Sprint(d.orders)); err != nil {
+	if err := d.lab.do(ctx, preload, "--nsqd", s.queue, "--id-key", s.key, "--sale", saleID, "--orders", fmt.Sprint(d.orders)); err != nil {
 		return speed{}, err
 	}
 	took, err := d.timed(ctx, db, func() error { return s.worker.Signal(syscall.SIGCONT) })

@@ -231,7 +231,7 @@ func (o *outside) gate(ctx context.Context) (largest float64, err error) {
 			return 0, err
 		}
 		_, err = o.lab.Start(fmt.Sprintf("gate-%d", i+1), program, "--listen", address, "--nsqd", s.queue, "--nsqd-http", s.queueHTTP(),
-			"--bound", fmt.Sprint(outsideBound), "--poll", "50ms", "--sale", saleID)
+			"--bound", fmt.Sprint(outsideBound), "--poll", "50ms", "--sale", saleID, "--id-key", s.key)
 		if err != nil {
 			return 0, err
 		}

@@ -5,12 +5,12 @@ package main
 import (
 	"encoding/json"
 	"flag"
-	"fmt"
 	"log"
 	"time"
 
 	"github.com/nsqio/go-nsq"
 
+	"sluice/loadtest/peers/issue"
 	"sluice/loadtest/peers/till"
 )
 
@@ -20,13 +20,18 @@ func main() {
 	nsqd := flag.String("nsqd", "127.0.0.1:4150", "nsqd's TCP address")
 	sale := flag.String("sale", "rush", "the sale of every order")
 	count := flag.Int("orders", 10_000, "how many")
+	keyFile := flag.String("id-key", "", "file with the key of order ids")
 	flag.Parse()
-	if err := preload(*nsqd, *sale, *count); err != nil {
+	key, err := issue.Read(*keyFile)
+	if err == nil {
+		err = preload(*nsqd, *sale, *count, key)
+	}
+	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-func preload(nsqd, sale string, count int) error {
+func preload(nsqd, sale string, count int, key issue.Key) error {
 	producer, err := nsq.NewProducer(nsqd, nsq.NewConfig())
 	if err != nil {
 		return err
@@ -35,7 +40,7 @@ func preload(nsqd, sale string, count int) error {
 	const most = 1000
 	batch := make([][]byte, 0, most)
 	for i := range count {
-		body, err := message(sale, till.Numbered(sale, i))
+		body, err := message(sale, till.Numbered(sale, i), key)
 		if err != nil {
 			return err
 		}
@@ -51,10 +56,9 @@ func preload(nsqd, sale string, count int) error {
 }
 
 // message is the envelope of an order; its fields are a published contract.
-func message(sale string, o till.Order) ([]byte, error) {
-	id := fmt.Sprintf("%x-%x-%x-%x-%x", o.ID[:4], o.ID[4:6], o.ID[6:8], o.ID[8:10], o.ID[10:])
+func message(sale string, o till.Order, key issue.Key) ([]byte, error) {
 	return json.Marshal(map[string]any{
-		"v": 1, "type": "order", "id": id, "sale": sale, "user": o.Buyer, "key": o.Key, "quantity": o.Quantity,
+		"v": 1, "type": "order", "id": key.ID(sale, o.Buyer, o.Key), "sale": sale, "user": o.Buyer, "key": o.Key, "quantity": o.Quantity,
 		"accepted_at": o.Accepted.UTC().Format(time.RFC3339Nano),
 	})
 }

@@ -4,11 +4,9 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"log"
 	"net/http"
 	"sync/atomic"
@@ -16,6 +14,8 @@ import (
 
 	"github.com/nsqio/go-nsq"
 	"github.com/valyala/fasthttp"
+
+	"sluice/loadtest/peers/issue"
 )
 
 const (
@@ -27,6 +27,7 @@ type gate struct {
 	bound    int64
 	depth    atomic.Int64
 	sale     string
+	key      issue.Key
 	messages chan message
 }
 
@@ -43,12 +44,17 @@ func main() {
 	bound := flag.Int64("bound", 10_000, "depth at which it refuses")
 	poll := flag.Duration("poll", 50*time.Millisecond, "time between two looks at the depth")
 	sale := flag.String("sale", "rush", "the sale of every order")
+	keyFile := flag.String("id-key", "", "file with the key of order ids")
 	flag.Parse()
+	key, err := issue.Read(*keyFile)
+	if err != nil {
+		log.Fatal(err)
+	}
 	producer, err := nsq.NewProducer(*nsqd, nsq.NewConfig())
 	if err != nil {
 		log.Fatal(err)
 	}
-	g := &gate{bound: *bound, sale: *sale, messages: make(chan message, 10_000)}
+	g := &gate{bound: *bound, sale: *sale, key: key, messages: make(chan message, 10_000)}
 	if err := g.look(*stats); err != nil {
 		log.Fatal(err)
 	}
@@ -75,10 +81,11 @@ func (g *gate) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusBadRequest)
 		return
 	}
-	id := newID()
+	key := string(ctx.Request.Header.Peek("Idempotency-Key"))
+	id := g.key.ID(g.sale, order.User, key)
 	body, err := json.Marshal(map[string]any{
 		"v": 1, "type": "order", "id": id, "sale": g.sale, "user": order.User, "quantity": order.Quantity,
-		"key": string(ctx.Request.Header.Peek("Idempotency-Key")),
+		"key": key,
 	})
 	m := message{body, make(chan error, 1)}
 	if err == nil {
@@ -91,14 +98,6 @@ func (g *gate) handle(ctx *fasthttp.RequestCtx) {
 	}
 	ctx.SetStatusCode(fasthttp.StatusAccepted)
 	ctx.SetBodyString(`{"order":"` + id + `","status":"queued"}`)
-}
-
-// newID is a random UUID (RFC 9562, version 4).
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // publish sends whatever waits as one batch.
