@@ -3,11 +3,13 @@ package examples
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,7 +32,7 @@ func TestSlowSubscribers_LengthenNeitherPOSTNorSettlement(t *testing.T) {
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
-	const orders, most = 300, 1.5
+	const orders = 300
 	rounds := 5
 	if text := os.Getenv("SLUICE_SLOW_ROUNDS"); text != "" {
 		var err error
@@ -45,39 +47,64 @@ func TestSlowSubscribers_LengthenNeitherPOSTNorSettlement(t *testing.T) {
 		sleeper(t, with.nsqd, fmt.Sprintf("slow-%d", i+1), &handled[i])
 	}
 
-	for round := range rounds + 1 {
-		sides := []*side{without, with}
-		if round%2 == 1 {
-			slices.Reverse(sides)
-		}
-		for _, s := range sides {
-			got := s.round(t, round, orders)
-			if round > 0 { // the first one warms up
-				s.rounds = append(s.rounds, got)
+	next, emptiest := 0, int64(math.MaxInt64)
+	play := func(until int) {
+		for ; next <= until; next++ {
+			sides := []*side{without, with}
+			if next%2 == 1 {
+				slices.Reverse(sides)
 			}
+			for _, s := range sides {
+				got := s.round(t, next, orders)
+				if next > 0 { // the first one warms up
+					s.rounds = append(s.rounds, got)
+				}
+			}
+			emptiest = min(emptiest, with.backlog(t, len(handled)))
 		}
 	}
-	backlog := with.backlog(t)
-	t.Logf("%d rounds of %d orders each, 8 at a time; the slow subscribers have handled %d, %d and %d events, and %d wait for them",
-		rounds, orders, handled[0].Load(), handled[1].Load(), handled[2].Load(), backlog)
+	play(rounds)
+	longer := compareAll(t, without, with, rounds)
+	if len(longer) > 0 && rounds < mostRounds { // a few rounds may be unlucky ones
+		t.Logf("so far: %s", strings.Join(longer, "; "))
+		play(mostRounds)
+		longer = compareAll(t, without, with, rounds)
+	}
+	t.Logf("%d rounds of %d orders each, 8 at a time; the slow subscribers have handled %d, %d and %d events",
+		next-1, orders, handled[0].Load(), handled[1].Load(), handled[2].Load())
 	t.Logf("told 503 and asked again, which counts as waiting: %d times without, %d with", without.refused.Load(), with.refused.Load())
-	t.Logf("| median of %d rounds | without | with three slow subscribers | ratio | median of the rounds' own ratios |\n|---|---:|---:|---:|---:|", rounds)
-	for _, f := range figures {
-		a, b, each := compare(without.rounds, with.rounds, f.of)
-		ratio := float64(b) / float64(a)
-		t.Logf("| %s | %v | %v | %.2f | %.2f |", f.name, a.Round(10*time.Microsecond), b.Round(10*time.Microsecond), ratio, each)
-		if ratio > most && b-a > f.pulses && rounds >= f.fewest && !race.Enabled { // which slows every part, and not evenly
-			t.Errorf("%s: %.2f times as long with three slow subscribers, want %v at most, or %v longer", f.name, ratio, most, f.pulses)
+	if !race.Enabled { // which slows every part, and not evenly
+		for _, what := range longer {
+			t.Error(what)
 		}
 	}
-	if events := int64(orders * (rounds + 1)); backlog < 2*events {
-		t.Errorf("%d events wait for three subscribers, of %d each: they were not slow", backlog, events)
+	if emptiest == 0 {
+		t.Error("after a round no event waited for one of the subscribers: they were not slow")
 	}
 	for i := range handled {
 		if handled[i].Load() == 0 {
 			t.Errorf("slow-%d has handled nothing: it was not there", i+1)
 		}
 	}
+}
+
+// mostRounds are enough for medians that one unlucky minute does not move.
+const mostRounds = 31
+
+// compareAll says what takes longer with the subscribers, of what so many rounds let it judge.
+func compareAll(t *testing.T, without, with *side, rounds int) (longer []string) {
+	t.Helper()
+	const most = 1.5
+	t.Logf("| median of %d rounds | without | with three slow subscribers | ratio | median of the rounds' own ratios |\n|---|---:|---:|---:|---:|", len(with.rounds))
+	for _, f := range figures {
+		a, b, each := compare(without.rounds, with.rounds, f.of)
+		ratio := float64(b) / float64(a)
+		t.Logf("| %s | %v | %v | %.2f | %.2f |", f.name, a.Round(10*time.Microsecond), b.Round(10*time.Microsecond), ratio, each)
+		if ratio > most && b-a > f.pulses && rounds >= f.fewest {
+			longer = append(longer, fmt.Sprintf("%s: %.2f times as long with three slow subscribers, want %v at most, or %v longer", f.name, ratio, most, f.pulses))
+		}
+	}
+	return longer
 }
 
 // pulse is how often nsqd sends what it has.
@@ -235,8 +262,8 @@ func (s *side) place(ctx context.Context, user string, order any) (status int, e
 	return post(ctx, s.door+"/v1/sales/"+sale+"/orders", map[string]any{"user": user}, order)
 }
 
-// backlog is how many events wait in all channels.
-func (s *side) backlog(t *testing.T) (n int64) {
+// backlog is how many events wait in the emptiest of so many channels.
+func (s *side) backlog(t *testing.T, channels int) (least int64) {
 	t.Helper()
 	var stats struct {
 		Topics []struct {
@@ -247,10 +274,12 @@ func (s *side) backlog(t *testing.T) (n int64) {
 	if err := get(t.Context(), s.nsqdHTTP+"/stats?format=json&topic=events", &stats); err != nil {
 		t.Fatal(err)
 	}
-	for _, topic := range stats.Topics {
-		for _, channel := range topic.Channels {
-			n += channel.Depth
-		}
+	if len(stats.Topics) != 1 || len(stats.Topics[0].Channels) != channels {
+		t.Fatalf("nsqd says %+v, want one topic with %d channels", stats, channels)
 	}
-	return n
+	least = math.MaxInt64
+	for _, channel := range stats.Topics[0].Channels {
+		least = min(least, channel.Depth)
+	}
+	return least
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -133,11 +134,16 @@ func (p *process) stop() error {
 	}
 }
 
+// nextPort steps through even ports from a random one: none is handed out twice.
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(rand.Int64N(6_000)) }
+
 // freeAddress is one whose port is free, and the next one too. Ports are below those that the kernel gives to outgoing
 // connections: while a process is dead, nobody else gets its port.
 func freeAddress(ctx context.Context) (string, error) {
 	for range 100 {
-		port := 20_000 + 2*rand.IntN(6_000)
+		port := 20_000 + 2*(nextPort.Add(1)%6_000)
 		if address := fmt.Sprintf("127.0.0.1:%d", port); free(ctx, address) && free(ctx, fmt.Sprintf("127.0.0.1:%d", port+1)) {
 			return address, nil
 		}

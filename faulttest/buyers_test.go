@@ -32,6 +32,9 @@ type said struct {
 	err        error
 }
 
+// in says whether the buyer has an order.
+func (a said) in() bool { return a.code == http.StatusOK || a.code == http.StatusAccepted }
+
 // front is a door that buyers can ask.
 type front struct{ name, url string }
 
@@ -94,7 +97,7 @@ func (b *buyers) rush(ctx context.Context) {
 	workers.Wait()
 }
 
-// rushOnce lets everybody ask once, whatever the answer; the doors take turns.
+// rushOnce lets everybody ask until there is a yes or a no; the doors take turns.
 func (b *buyers) rushOnce(ctx context.Context) {
 	var workers sync.WaitGroup
 	for range b.concurrency {
@@ -102,13 +105,27 @@ func (b *buyers) rushOnce(ctx context.Context) {
 			for n := b.taken.Add(1); n <= int64(b.count); n = b.taken.Add(1) {
 				user, key := fmt.Sprintf("buyer-%06d", n), fmt.Sprintf("key-%06d", n)
 				door := b.doors[n%int64(len(b.doors))]
-				if a := b.placeAt(ctx, door, user, key, 1); a.code == http.StatusAccepted {
+				if a := b.definite(ctx, door, user, key); a.in() {
 					b.accept(Event{Door: door.name, User: user, Key: key, Order: a.Order})
 				}
 			}
 		})
 	}
 	workers.Wait()
+}
+
+// unavailable is what a door says that can't tell, as where the disk stands still for a second: neither yes nor no.
+const unavailable = "unavailable"
+
+// definite asks with one key until there is a yes or a no.
+func (b *buyers) definite(ctx context.Context, door front, user, key string) said {
+	for {
+		a := b.placeAt(ctx, door, user, key, 1)
+		if a.Reason != unavailable || ctx.Err() != nil {
+			return a
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
 }
 
 // buy asks with one key until the answer is final.
@@ -123,7 +140,7 @@ func (b *buyers) insist(ctx context.Context, door front, user, key string, quant
 	for ctx.Err() == nil {
 		a := b.placeAt(ctx, door, user, key, quantity)
 		switch {
-		case a.code == http.StatusOK || a.code == http.StatusAccepted:
+		case a.in():
 			b.accept(Event{User: user, Key: key, Order: a.Order})
 			return a.Order
 		case a.code == 0 || a.code >= 500 || a.code == http.StatusTooManyRequests:

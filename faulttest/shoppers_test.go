@@ -203,7 +203,7 @@ func (s *shoppers) judge(t *testing.T, st store) {
 	s.buyTheRest(ctx, t)
 	for _, door := range s.doors {
 		tries := 0
-		eventually(t, 5*time.Second, door.name+" knows that all is sold", func() error {
+		eventually(t, settleTime, door.name+" knows that all is sold", func() error {
 			tries++
 			e := Event{User: fmt.Sprintf("too-late-%s-%d", door.name, tries), Key: "k"}
 			a := s.placeAt(ctx, door, e.User, e.Key, 1)

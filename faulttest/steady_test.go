@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/internal/calm"
 )
 
 // Stories of buyers who come at a steady pace. They spend their time waiting, and so run side by side.
@@ -28,6 +30,11 @@ func onSQLite(t *testing.T) scene {
 // 202, before, during or after the pause, is settled.
 func TestSteady_AWorkerThatPausesDoesNotCloseTheDoor(t *testing.T) {
 	t.Parallel()
+	calm.Play(t, 500*time.Millisecond, func(complain calm.Complain) { pauseTheWorker(t, complain) })
+}
+
+func pauseTheWorker(t *testing.T, complain calm.Complain) {
+	t.Helper()
 	const drain, perSecond = 200, 300
 	const before, pauses, after = 4 * time.Second, 10 * time.Second, 4 * time.Second
 	s := onSQLite(t)
@@ -60,7 +67,7 @@ func TestSteady_AWorkerThatPausesDoesNotCloseTheDoor(t *testing.T) {
 	}
 	t.Logf("accepted in the seconds after the pause: %v", accepted)
 	if n := accepted[0] + accepted[1] + accepted[2]; n < 3*drain/2 {
-		t.Errorf("%d came in within three seconds after the pause; the drain takes %d", n, 3*drain)
+		complain("%d came in within three seconds after the pause; the drain takes %d", n, 3*drain)
 	}
 	b.count = len(b.orders) // the others were turned away for good
 	judge(t, b, p.admin, s.store)
@@ -69,22 +76,26 @@ func TestSteady_AWorkerThatPausesDoesNotCloseTheDoor(t *testing.T) {
 // P7: what a buyer is told of the wait is right within a fifth, for half of the buyers at least, where the drain's rate is set.
 func TestSteady_TheETAIsRightWhereTheRateIsSet(t *testing.T) {
 	t.Parallel()
-	s := onSQLite(t)
-	p := launchParts(t, s, "5000", "--drain-rate", "300")
-	openSale(t, p.door, p.admin, saleID, 100_000)
-	etaIsRight(t, s, p, 450)
+	calm.Play(t, 500*time.Millisecond, func(complain calm.Complain) {
+		s := onSQLite(t)
+		p := launchParts(t, s, "5000", "--drain-rate", "300")
+		openSale(t, p.door, p.admin, saleID, 100_000)
+		etaIsRight(t, s, p, 450, complain)
+	})
 }
 
 // And where nobody knows how fast the database is, so that only what was measured counts: three milliseconds an order, most
 // of a second for a batch.
 func TestSteady_TheETAIsRightWhereTheRateIsMeasured(t *testing.T) {
 	t.Parallel()
-	s := onSQLite(t)
-	s.store.name, s.store.flag = "postgres", postgres(t)
-	p := launchParts(t, s, "5000")
-	openSale(t, p.door, p.admin, saleID, 100_000)
-	slowDown(t, s.store.flag, "0.003")
-	etaIsRight(t, s, p, 450)
+	calm.Play(t, 500*time.Millisecond, func(complain calm.Complain) {
+		s := onSQLite(t)
+		s.store.name, s.store.flag = "postgres", postgres(t)
+		p := launchParts(t, s, "5000")
+		openSale(t, p.door, p.admin, saleID, 100_000)
+		slowDown(t, s.store.flag, "0.003")
+		etaIsRight(t, s, p, 450, complain)
+	})
 }
 
 // slowDown makes the database need so many seconds for each order.
@@ -114,7 +125,7 @@ func (f forecast) settled() time.Time { return f.told.Add(f.actual) }
 
 // etaIsRight lets buyers in faster than the drain, so that the queue grows, and follows one in eight from its 202 to its
 // outcome. What counts is told to those who come once the drain has been seen.
-func etaIsRight(t *testing.T, s scene, p parts, perSecond int) {
+func etaIsRight(t *testing.T, s scene, p parts, perSecond int, complain calm.Complain) {
 	t.Helper()
 	const warm, count = 1500, 2800
 	b := newBuyers(p.door, saleID, count, 512, perSecond)
@@ -129,12 +140,12 @@ func etaIsRight(t *testing.T, s scene, p parts, perSecond int) {
 			pause(ctx, time.Until(from.Add(time.Duration(n-warm)*time.Second/time.Duration(perSecond))))
 		}
 		e := Event{User: fmt.Sprintf("buyer-%06d", n), Key: fmt.Sprintf("key-%06d", n)}
-		a := b.place(ctx, e.User, e.Key)
+		a := b.definite(ctx, b.doors[0], e.User, e.Key)
 		f := forecast{n: n, position: a.Position, told: time.Now(), eta: time.Duration(a.ETA) * time.Millisecond}
-		if e.Order = a.Order; a.code == http.StatusAccepted {
+		if e.Order = a.Order; a.in() {
 			b.accept(e)
 		} else {
-			t.Errorf("%s was told %d %s", e.User, a.code, a.Reason)
+			complain("%s was told %d %s", e.User, a.code, a.Reason)
 		}
 		if n%8 == 0 && a.code == http.StatusAccepted {
 			b.until(ctx, b.doors[0], e, Status.Final)
@@ -153,15 +164,16 @@ func etaIsRight(t *testing.T, s scene, p parts, perSecond int) {
 	slices.SortFunc(forecasts, func(a, b forecast) int { return int(a.n - b.n) })
 	at := slices.IndexFunc(forecasts, func(f forecast) bool { return f.n > warm })
 	if len(forecasts) != count/8 || at < 0 {
-		t.Fatalf("%d forecasts, want %d", len(forecasts), count/8)
+		complain("%d forecasts, want %d", len(forecasts), count/8)
+		return
 	}
-	judgeForecasts(t, forecasts, forecasts[at:])
+	judgeForecasts(t, forecasts, forecasts[at:], complain)
 	judge(t, b, p.admin, s.store)
 }
 
 // judgeForecasts fails the test where more than half of the forecasts are wrong by more than a fifth. A drain that changed after
 // they were made, on a busy machine, is nobody's mistake: by as much as it did they may be wrong too.
-func judgeForecasts(t *testing.T, all, count []forecast) {
+func judgeForecasts(t *testing.T, all, count []forecast, complain calm.Complain) {
 	t.Helper()
 	var errs []float64
 	for _, f := range count {
@@ -177,7 +189,7 @@ func judgeForecasts(t *testing.T, all, count []forecast) {
 		len(errs), 100*median, 100*errs[len(errs)*9/10], before, after,
 		first.position, first.eta, first.actual.Round(time.Millisecond), last.position, last.eta, last.actual.Round(time.Millisecond))
 	if median > 0.2+changed && !raceDetector { // which slows every part, and not evenly
-		t.Errorf("the median error of the ETA is %.1f %%, want 20 %% at most and %.1f %% for the drain, which changed", 100*median, 100*changed)
+		complain("the median error of the ETA is %.1f %%, want 20 %% at most and %.1f %% for the drain, which changed", 100*median, 100*changed)
 	}
 }
 

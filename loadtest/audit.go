@@ -23,7 +23,7 @@ const auditPatience = 2 * time.Minute
 // audit asks the database what became of the orders for some sales; others are somebody else's. unknown is how many orders were sent
 // whose answer nobody has: they may have been settled too. The time is of the last settlement among the orders that were sampled.
 func audit(ctx context.Context, s *Service, sales []string, promised, unknown int64) (a Audit, last time.Time, err error) {
-	client := api.NewClient(s.Admin, s.Token)
+	client := s.operations()
 	defer client.Close()
 	limited, cancel := context.WithTimeout(ctx, auditPatience)
 	ledger, err := client.Audit(limited)

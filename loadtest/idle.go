@@ -3,8 +3,6 @@ package loadtest
 import (
 	"context"
 	"time"
-
-	"sluice/api"
 )
 
 // How often a service is asked whether it is idle. The audit counts whole tables, and is asked less often.
@@ -42,7 +40,7 @@ func (w *watch) untilNoneOutstanding(ctx context.Context) (at time.Time, ok bool
 }
 
 func untilSettled(ctx context.Context, s *Service, sales []string, promised int64) (at time.Time, ok bool) {
-	client := api.NewClient(s.Admin, s.Token)
+	client := s.operations()
 	defer client.Close()
 	var last int64 = -1
 	for ctx.Err() == nil {

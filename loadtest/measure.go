@@ -8,7 +8,6 @@ import (
 	"io"
 	"time"
 
-	"sluice/api"
 	"sluice/loadtest/lab"
 )
 
@@ -148,7 +147,7 @@ func (s *Service) ready(ctx context.Context) error {
 			return fmt.Errorf("the front door at %s is not ready: %w", door, err)
 		}
 	}
-	c := api.NewClient(s.Admin, s.Token)
+	c := s.operations()
 	defer c.Close()
 	if _, err := c.Audit(ctx); err != nil {
 		return fmt.Errorf("the operations API at %s does not answer: %w", s.Admin, err)

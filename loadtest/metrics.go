@@ -106,10 +106,10 @@ func endpointsOf(s *Service, processes []string) (doors []endpoint, worker endpo
 	worker = endpoint{process: workerName, url: strings.TrimSuffix(s.Admin, "/") + "/metrics", token: s.Token, must: metricStoreUp}
 	names := slices.DeleteFunc(processes, func(name string) bool { return !strings.HasPrefix(name, "door") })
 	for i, url := range s.Metrics {
-		door := endpoint{process: fmt.Sprintf("door-%d", i+1), url: url, must: metricOutstanding}
+		door := endpoint{process: fmt.Sprintf("door-%d", i+1), url: url, token: s.Token, must: metricOutstanding}
 		switch {
 		case url == worker.url: // a door and a worker in one process
-			door.process, door.token = worker.process, worker.token
+			door.process = worker.process
 		case len(names) == len(s.Metrics):
 			door.process = names[i]
 		}

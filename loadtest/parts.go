@@ -3,6 +3,7 @@ package loadtest
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"sluice"
+	"sluice/api"
 	"sluice/loadtest/lab"
 )
 
@@ -22,13 +24,17 @@ type Service struct {
 	Doors     []string       // URLs of the front doors
 	Metrics   []string       // URLs of the doors' /metrics; of a foreign service perhaps none
 	Admin     string         // URL of the operations API; its /metrics are the worker's
-	Token     string         // for it; may be empty
+	Token     string         // for it and for the doors' metrics; may be empty
+	Secure    *tls.Config    // for both, where they are https://; nil: the system's authorities
 	Processes []*lab.Process // parts of its own; nil: a foreign one
 
 	lab   *lab.Lab
 	dir   string // of its own data
 	store Store  // of its own
 }
+
+// operations is a client of the operations API. Close it.
+func (s *Service) operations() *api.Client { return api.NewSecureClient(s.Admin, s.Token, s.Secure) }
 
 // Kinds of stores.
 const (

@@ -129,7 +129,7 @@ func (r *player) report(settled time.Time, books Audit) Round {
 		round.Recovery.FirstShed, round.Recovery.ShedIn = &s, r.Scenario.Phases[n].Name
 		round.Recovery.ShedAfter = (t.firstShed + r.plan.start - r.plan.borders[n]).Seconds()
 	}
-	round.Recovery.Calm = calm(&r.Scenario, round.Series)
+	round.Recovery.Calm = calmAgain(&r.Scenario, round.Series)
 	return round
 }
 
@@ -184,8 +184,8 @@ func (r *player) phase(at time.Duration) string {
 	return name
 }
 
-// calm is the time from the end of the phase with the highest rate until three seconds in a row are calm.
-func calm(s *Scenario, points []Point) *float64 {
+// calmAgain is the time from the end of the phase with the highest rate until three seconds in a row are calm.
+func calmAgain(s *Scenario, points []Point) *float64 {
 	var end, highest float64
 	var after time.Duration
 	for i := range s.Phases {

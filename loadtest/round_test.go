@@ -40,7 +40,7 @@ func TestCalm_IsWhenOrdersAreAnsweredAsASaleDoes(t *testing.T) {
 			p.At = float64(i + 1)
 			points = append(points, p)
 		}
-		got := calm(story, points)
+		got := calmAgain(story, points)
 		if (got == nil) != (c.want == never) || got != nil && *got != c.want {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}

@@ -81,6 +81,7 @@ func (s *schedule) pop() (wait time.Duration, over bool) {
 	now := time.Since(s.began)
 	if s.ctx.Err() != nil {
 		s.stopped = true
+		s.endLocked()
 		return 0, true
 	}
 	planned, again := s.next < len(s.plan.requests), len(s.again) > 0
@@ -144,8 +145,16 @@ func (s *schedule) start() time.Time {
 func (s *schedule) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.endLocked()
+}
+
+// endLocked has the attack end where this is first noticed: what falls due afterwards was not held back.
+func (s *schedule) endLocked() {
+	if s.ended >= 0 {
+		return
+	}
 	if s.ended = 0; !s.began.IsZero() {
-		s.ended = time.Since(s.began)
+		s.ended = max(0, time.Since(s.began))
 	}
 }
 

@@ -26,7 +26,7 @@ const (
 // sell makes the round's sales and waits until every door knows them. It answers when the attack is to begin. Sales that open with a phase are
 // made closed, and told when they open once everybody knows them: however long that took, none opens before its phase.
 func (r *player) sell(ctx context.Context) (begin time.Time, err error) {
-	c := api.NewClient(r.target.Admin, r.target.Token)
+	c := r.target.operations()
 	defer c.Close()
 	r.names = make([]string, len(r.Scenario.Sales))
 	for i := range r.Scenario.Sales {
@@ -91,7 +91,7 @@ func (r *player) end(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	c := api.NewClient(r.target.Admin, r.target.Token)
+	c := r.target.operations()
 	defer c.Close()
 	var err error
 	for _, name := range append(slices.Clip(r.names), r.warmup) {

@@ -50,7 +50,7 @@ type gap struct {
 
 func newWatch(s *Service) *watch {
 	// To compress answers would cost processor time that is measured.
-	transport := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: 5 * time.Second, DisableCompression: true}
+	transport := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: 5 * time.Second, DisableCompression: true, TLSClientConfig: s.Secure.Clone()}
 	w := &watch{
 		service: s, client: &http.Client{Transport: transport}, self: newSelf(), every: watchInterval, patience: watchInterval * 4 / 5,
 		gaps: map[string]*gap{}, used: map[string]float64{},

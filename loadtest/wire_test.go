@@ -3,14 +3,17 @@ package loadtest
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sluice"
+	"sluice/internal/calm"
 	"sluice/loadtest/lab"
 )
 
@@ -51,19 +54,29 @@ func TestAttack_SendsEachRequestOnceWhateverBecomesOfItsConnection(t *testing.T)
 
 // A connection that the server has closed while it was idle is nobody's failure: nothing was written to it.
 func TestAttack_TakesAnotherConnectionWhereAnIdleOneWasClosed(t *testing.T) {
-	s := newShop(t, accept)
-	s.Config.IdleTimeout = 5 * time.Millisecond
-	story := steady(60, 2*time.Second)
-	story.Connections, story.Phases[0].Pages.Rate = 4, 60
-	books := play(t.Context(), t, story, s.URL)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f := books.all; f.sent != 240 || s.n > 120 || total(f.failed) > 12 { // a request may cross the closing
-		t.Errorf("sent %d, %d orders came, failed %v; want 240, at most 120, and hardly any", f.sent, s.n, f.failed)
-	}
+	calm.Play(t, time.Millisecond, func(complain calm.Complain) {
+		s := newShop(t, accept)
+		s.Config.IdleTimeout = 5 * time.Millisecond
+		story := steady(60, 2*time.Second)
+		story.Connections, story.Phases[0].Pages.Rate = 4, 60
+		books := play(t.Context(), t, story, s.URL)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if f := books.all; f.sent != 240 || s.n > 120 {
+			t.Errorf("sent %d, %d orders came; want 240, and at most 120", f.sent, s.n)
+		}
+		if f := books.all; total(f.failed) > 12 { // a request may cross the closing
+			complain("failed %v; want hardly any", f.failed)
+		}
+	})
 }
 
 func TestAttack_TellsTheCapOfConnectionsFromASlowService(t *testing.T) {
+	calm.Play(t, 50*time.Millisecond, func(complain calm.Complain) { tellTheCap(t, complain) })
+}
+
+func tellTheCap(t *testing.T, complain calm.Complain) {
+	t.Helper()
 	s := newShop(t, func(n int, w http.ResponseWriter) { time.Sleep(5 * time.Millisecond); accept(n, w) })
 	story := steady(20_000, 20*time.Millisecond) // 400 at once, and 100 of them in time
 	story.Connections, story.Timeout = 1, sluice.Duration(500*time.Millisecond)
@@ -72,16 +85,16 @@ func TestAttack_TellsTheCapOfConnectionsFromASlowService(t *testing.T) {
 	f := books.all.figures("", 0, 20*time.Millisecond, false)
 	s.mu.Lock()
 	if f.Planned != 400 || f.Sent > 200 || f.Sent < 30 || int64(s.n) > f.Sent || f.Sent-f.Accepted-books.lost > 10 { // the last ones' answers come too late
-		t.Errorf("planned %d, sent %d, accepted %d, unknown %d, the server saw %d; want those that had no connection to be unsent",
+		complain("planned %d, sent %d, accepted %d, unknown %d, the server saw %d; want those that had no connection to be unsent",
 			f.Planned, f.Sent, f.Accepted, books.lost, s.n)
 	}
 	s.mu.Unlock()
 	why := strings.Join(gate(&Round{Measured: f}, 1, 0), "\n")
 	if !strings.Contains(why, "were never sent") || !strings.Contains(why, "the cap of 1 connections was reached") {
-		t.Errorf("the gate says %q", why)
+		complain("the gate says %q", why)
 	}
 	if l := f.Latency[Accepted]; l.P99 < 400 {
-		t.Errorf("accepted p99 is %v ms: it does not contain the wait", l.P99)
+		complain("accepted p99 is %v ms: it does not contain the wait", l.P99)
 	}
 
 	slow := newShop(t, func(n int, w http.ResponseWriter) { time.Sleep(200 * time.Millisecond); accept(n, w) })
@@ -90,12 +103,17 @@ func TestAttack_TellsTheCapOfConnectionsFromASlowService(t *testing.T) {
 	books = play(t.Context(), t, story, slow.URL)
 	f = books.all.figures("", 0, time.Second, false)
 	if why := strings.Join(gate(&Round{Measured: f}, 20, 0), "\n"); strings.Contains(why, "the cap") || f.Wait.P99 < 100 || f.Sent != 200 {
-		t.Errorf("the service kept connections for 200 ms each; sent %d, wait %+v, and the gate says %q", f.Sent, f.Wait, why)
+		complain("the service kept connections for 200 ms each; sent %d, wait %+v, and the gate says %q", f.Sent, f.Wait, why)
 	}
 }
 
 // What is beyond the most workers leaves late, and that is seen.
 func TestAttack_IsLateWhereItHasNoMoreWorkers(t *testing.T) {
+	calm.Play(t, 50*time.Millisecond, func(complain calm.Complain) { beLate(t, complain) })
+}
+
+func beLate(t *testing.T, complain calm.Complain) {
+	t.Helper()
 	s := newShop(t, accept)
 	s.stall(500 * time.Millisecond)
 	story := steady(400, time.Second)
@@ -110,10 +128,10 @@ func TestAttack_IsLateWhereItHasNoMoreWorkers(t *testing.T) {
 	books.end(p.end)
 	f := books.all.figures("", 0, time.Second, false)
 	if why := gate(&Round{Measured: f}, 64, 0); len(why) != 1 || !strings.Contains(why[0], "could not keep up: it sent requests") {
-		t.Errorf("lag %+v, and the gate says %q", f.Lag, why)
+		complain("lag %+v, and the gate says %q", f.Lag, why)
 	}
 	if late := books.at(0).Late; late < 100 {
-		t.Errorf("%d of the first second are late, want about 190", late)
+		complain("%d of the first second are late, want about 190", late)
 	}
 }
 
@@ -153,33 +171,41 @@ func TestAttack_MayBeToldThatASaleHasNotStartedBeforeItDoes(t *testing.T) {
 
 // What was due after Ctrl-C is nobody's fault, and no time was played after it.
 func TestAttack_EndedEarlyIsOfTheTimeThatWasPlayed(t *testing.T) {
-	s := newShop(t, func(n int, w http.ResponseWriter) { time.Sleep(time.Second); accept(n, w) })
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(2*time.Second, cancel)
-	story := steady(50, 30*time.Second)
-	story.Phases = append(story.Phases, Phase{Name: "never", For: sluice.Duration(time.Minute), Orders: Arrivals{Rate: 50}})
-	books := play(ctx, t, story, s.URL)
-	length := books.played(-1)
-	// The end is counted from a little earlier than the beginning of the play, and on a busy machine that takes a moment.
-	if length < 1500*time.Millisecond || length > 2500*time.Millisecond || books.played(0) != length || books.played(1) != 0 {
-		t.Errorf("played %v, of the first phase %v, of the second %v; want 2 s, 2 s and nothing", length, books.played(0), books.played(1))
-	}
-	f := books.all.figures("", 0, length, false)
-	if f.Offered < 45 || f.Offered > 55 || f.Planned != f.Sent {
-		t.Errorf("offered %v/s, planned %d, sent %d; want 50/s and all sent", f.Offered, f.Planned, f.Sent)
-	}
+	calm.Play(t, 100*time.Millisecond, func(complain calm.Complain) {
+		s := newShop(t, func(n int, w http.ResponseWriter) { time.Sleep(time.Second); accept(n, w) })
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(2*time.Second, cancel)
+		story := steady(50, 30*time.Second)
+		story.Phases = append(story.Phases, Phase{Name: "never", For: sluice.Duration(time.Minute), Orders: Arrivals{Rate: 50}})
+		books := play(ctx, t, story, s.URL)
+		length := books.played(-1)
+		// The end is counted from a little earlier than the beginning of the play, and on a busy machine that takes a moment.
+		if length < 1500*time.Millisecond || length > 2500*time.Millisecond {
+			complain("played %v, want 2 s", length)
+		}
+		if books.played(0) != length || books.played(1) != 0 {
+			t.Errorf("played %v, of the first phase %v, of the second %v; want as long, and nothing", length, books.played(0), books.played(1))
+		}
+		f := books.all.figures("", 0, length, false)
+		// One may be due in the moment of the end.
+		if f.Offered < 45 || f.Offered > 55 || f.Planned-f.Sent > 1 {
+			complain("offered %v/s, planned %d, sent %d; want 50/s and all sent", f.Offered, f.Planned, f.Sent)
+		}
+	})
 }
 
 func TestUsed_CountsFromTheBorderOfTheWarmUp(t *testing.T) {
-	sched := newSchedule(t.Context(), newPlan(steady(1, time.Second)))
-	began := time.Now()
-	used := usedSince(sched, 200*time.Millisecond, func() (reading, error) { return reading{cpu: time.Since(began).Seconds()}, nil })
-	sched.began = began
-	close(sched.begin)
-	time.Sleep(500 * time.Millisecond)
-	if got := used(); got < 0.25 || got > 0.35 {
-		t.Errorf("%v s of a processor that was busy since the beginning; want 0.3 from the border on", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		sched := newSchedule(t.Context(), newPlan(steady(1, time.Second)))
+		began := time.Now()
+		used := usedSince(sched, 200*time.Millisecond, func() (reading, error) { return reading{cpu: time.Since(began).Seconds()}, nil })
+		sched.began = began
+		close(sched.begin)
+		time.Sleep(500 * time.Millisecond)
+		if got := used(); math.Abs(got-0.3) > 1e-9 {
+			t.Errorf("%v s of a processor that was busy since the beginning; want 0.3 from the border on", got)
+		}
+	})
 }
 
 func newLab(t *testing.T) *lab.Lab {
@@ -222,13 +248,15 @@ func nullDoor(t *testing.T, args ...string) (door string) {
 
 // The stall is in another process, as a service's is: 1,000 requests come while it stands still.
 func TestAttack_SeesTheNullServersStall(t *testing.T) {
-	door := nullDoor(t, "--stall-after", "2s", "--stall", "1s")
-	story := steady(1000, 5*time.Second)
-	books := play(t.Context(), t, story, door)
-	f := books.all.figures("", 0, 5*time.Second, false)
-	if l := f.Latency[Accepted]; f.Accepted != 5000 || l.P99 < 900 || l.P99 > 1300 || l.P50 > 100 {
-		t.Errorf("accepted %d, %+v; want 5000, half of them at once, and p99 about 950 ms", f.Accepted, l)
-	}
+	calm.Play(t, 50*time.Millisecond, func(complain calm.Complain) {
+		door := nullDoor(t, "--stall-after", "2s", "--stall", "1s")
+		story := steady(1000, 5*time.Second)
+		books := play(t.Context(), t, story, door)
+		f := books.all.figures("", 0, 5*time.Second, false)
+		if l := f.Latency[Accepted]; f.Accepted != 5000 || l.P99 < 900 || l.P99 > 1300 || l.P50 > 100 {
+			complain("accepted %d, %+v; want 5000, half of them at once, and p99 about 950 ms", f.Accepted, l)
+		}
+	})
 }
 
 func TestMeasureCeiling_IsOfTheGeneratorAlone(t *testing.T) {

@@ -57,7 +57,9 @@ func TestLimits_AreOperatedFromTheCommandLine(t *testing.T) {
 			t.Errorf("sluice %s: exit %d, says %s; want %d, %q", c.args, code, p.said(), c.code, c.says)
 		}
 	}
-	if said := up.said(); strings.Count(said, `"limits changed"`) != 6 || !strings.Contains(said, "operator=alice") {
+	changes := func() int { return strings.Count(up.said(), `"limits changed"`) }
+	eventually(t, "every change is logged", func() bool { return changes() >= 6 })
+	if said := up.said(); changes() != 6 || !strings.Contains(said, "operator=alice") {
 		t.Errorf("it logs %s", said)
 	}
 	if p := launch(t, "block", "u1"); p.exit() != 2 || !strings.Contains(p.said(), `"u1" for "sluice block"`) {

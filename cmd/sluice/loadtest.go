@@ -85,14 +85,15 @@ func loadtestListCommand() *cobra.Command {
 
 // loadOptions are what is the same for all verbs that play scenarios.
 type loadOptions struct {
-	rounds               int
-	store                string
-	seed                 uint64
-	target, admin, token string
-	metrics              []string
-	anywhere             bool
-	out, work            string
-	noCeiling            bool
+	rounds           int
+	store            string
+	seed             uint64
+	target           string
+	admin, ca, token string
+	metrics          []string
+	anywhere         bool
+	out, work        string
+	noCeiling        bool
 }
 
 func (o *loadOptions) flags(cmd *cobra.Command) {
@@ -104,8 +105,9 @@ func (o *loadOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.noCeiling, "no-ceiling", false, "leave out the half minute in which the generator is measured by itself")
 	f.StringVar(&o.target, "target", "", "URL of a front door that runs already, instead of parts of its own")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:8081", "its operations API: sales are made there, and the books read")
+	f.StringVar(&o.ca, "admin-ca", "", "file with the authorities of its certificate, in PEM; then it is asked over TLS only")
 	f.StringVar(&o.token, "admin-token-file", "", "file with a token for it")
-	f.StringSliceVar(&o.metrics, "metrics", nil, "URLs of its doors' metrics")
+	f.StringSliceVar(&o.metrics, "metrics", nil, "URLs of its doors' metrics; they are asked with the same token and authorities")
 	f.BoolVar(&o.anywhere, "anywhere", false, "allow a target that is not on this machine: whoever runs it must have agreed")
 	f.SortFlags = false
 }
@@ -243,10 +245,11 @@ func (o *loadOptions) foreign() (*loadtest.Service, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
 		return nil, fmt.Errorf("--target %s: want the URL of a front door such as http://127.0.0.1:8080", o.target)
 	}
-	admin := o.admin
-	if !strings.Contains(admin, "://") {
-		admin = "http://" + admin
+	operations, err := operationsAt(config.Config{AdminCA: o.ca}, "admin", o.admin)
+	if err != nil {
+		return nil, err
 	}
+	admin := operations.url()
 	if err := o.allowed(admin); err != nil {
 		return nil, err
 	}
@@ -254,7 +257,7 @@ func (o *loadOptions) foreign() (*loadtest.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &loadtest.Service{Doors: []string{strings.TrimSuffix(o.target, "/")}, Metrics: o.metrics, Admin: admin, Token: token}, nil
+	return &loadtest.Service{Doors: []string{strings.TrimSuffix(o.target, "/")}, Metrics: o.metrics, Admin: admin, Token: token, Secure: operations.secure}, nil
 }
 
 // allowed keeps load, and the token, on this machine unless it is asked for in words that they may leave it.

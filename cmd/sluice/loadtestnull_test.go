@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice"
+	"sluice/internal/calm"
 )
 
 // nullServer runs the verb, and answers where it serves and what ends it.
@@ -60,6 +61,11 @@ func TestLoadtestNull_AnswersLikeADoor(t *testing.T) {
 }
 
 func TestLoadtestNull_HoldsEverythingBackInAStall(t *testing.T) {
+	calm.Play(t, 50*time.Millisecond, func(complain calm.Complain) { holdBack(t, complain) })
+}
+
+func holdBack(t *testing.T, complain calm.Complain) {
+	t.Helper()
 	const after, length = 200 * time.Millisecond, 400 * time.Millisecond
 	url, _ := nullServer(t, "--stall-after", after.String(), "--stall", length.String())
 	first := time.Now()
@@ -72,41 +78,43 @@ func TestLoadtestNull_HoldsEverythingBackInAStall(t *testing.T) {
 			break // held back
 		}
 		if time.Since(first) > 10*time.Second {
-			t.Fatal("no stall")
+			complain("no stall")
+			return
 		}
 	}
 	if over := time.Since(first); over < after+length {
-		t.Errorf("it answers again after %v, want %v", over, after+length)
+		complain("it answers again after %v, want %v", over, after+length)
 	}
 	began := time.Now()
 	for range 20 {
 		call(t, "GET", url+"/readyz", "")
 	}
 	if took := time.Since(began); took > 20*length/2 {
-		t.Errorf("it is slow after the stall, too: %v", took)
+		complain("it is slow after the stall, too: %v", took)
 	}
 }
 
 func TestLoadtestNull_EndsInTheMiddleOfAStall(t *testing.T) {
-	url, end := nullServer(t, "--stall", "1h")
-	answered := make(chan int, 2)
-	for _, method := range []string{"POST", "GET"} {
-		go func() {
-			status, _ := call(t, method, url+"/v1/sales/demo/orders", `{}`)
-			answered <- status
-		}()
-		select {
-		case status := <-answered:
-			t.Fatalf("%s is answered %d in a stall", method, status)
-		case <-time.After(100 * time.Millisecond): // the order is there before the other request is sent
+	calm.Play(t, 50*time.Millisecond, func(complain calm.Complain) {
+		url, end := nullServer(t, "--stall", "1h")
+		answered := make(chan int, 2)
+		for _, method := range []string{"POST", "GET"} {
+			go func() {
+				status, _ := call(t, method, url+"/v1/sales/demo/orders", `{}`)
+				answered <- status
+			}()
+			time.Sleep(100 * time.Millisecond) // the order is there before the other request is sent
 		}
-	}
-	if err := end(); err != nil {
-		t.Errorf("it ends with %v", err)
-	}
-	for range 2 {
-		<-answered
-	}
+		if len(answered) > 0 {
+			complain("%d of two are answered in a stall", len(answered))
+		}
+		if err := end(); err != nil {
+			t.Errorf("it ends with %v", err)
+		}
+		for range 2 {
+			<-answered
+		}
+	})
 }
 
 func TestStall_LastsFromItsBeginToItsEnd(t *testing.T) {

@@ -142,6 +142,18 @@ func operationsAt(cfg config.Config, key, address string) (operationsPeer, error
 	return p, nil
 }
 
+// url has a scheme where the address has none.
+func (p operationsPeer) url() string {
+	switch {
+	case strings.Contains(p.address, "://"):
+		return p.address
+	case p.secure != nil:
+		return "https://" + p.address
+	default:
+		return "http://" + p.address
+	}
+}
+
 // client shows the token to p; empty: none.
 func (p operationsPeer) client(token string) *api.Client {
 	return api.NewSecureClient(p.address, token, p.secure)

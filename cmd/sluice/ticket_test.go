@@ -109,10 +109,10 @@ func TestTicket_BuysAtTheDoor(t *testing.T) {
 	door := freePort(t)
 	up := launch(t, "up", "--demo", "--listen", door, "--admin", freePort(t), "--data", filepath.Join(dir, "data"), "--identity", "ticket", "--ticket-key", key+".pub")
 	eventually(t, "the demo is open", func() bool { status, _ := call(t, "GET", "http://"+door+"/v1/sales/demo", ""); return status == 200 })
-	place := "http://" + door + "/v1/sales/demo/orders"
+	orders := "http://" + door + "/v1/sales/demo/orders"
 
 	alice, bob := issue("--buyer", "alice"), issue("--buyer", "bob", "--sale", "another")
-	status, order := callWith(t, alice, "POST", place, `{}`)
+	status, order := place(t, alice, orders, `{}`)
 	if status != 202 {
 		t.Fatalf("alice: %d %v", status, order)
 	}
@@ -120,9 +120,9 @@ func TestTicket_BuysAtTheDoor(t *testing.T) {
 		who, ticket, method, url, body string
 		status                         int
 	}{
-		{"alice again", alice, "POST", place, `{"user":"alice"}`, 200},
-		{"nobody", "", "POST", place, `{"user":"alice"}`, 401},
-		{"bob, with a ticket for another sale", bob, "POST", place, `{}`, 401},
+		{"alice again", alice, "POST", orders, `{"user":"alice"}`, 200},
+		{"nobody", "", "POST", orders, `{"user":"alice"}`, 401},
+		{"bob, with a ticket for another sale", bob, "POST", orders, `{}`, 401},
 		{"bob, who reads alice's order", bob, "GET", "http://" + door + order["href"].(string), "", 404},
 		{"nobody, who reads alice's order", "", "GET", "http://" + door + order["href"].(string), "", 401},
 		{"alice, who reads her order", alice, "GET", "http://" + door + order["href"].(string) + "?wait=5s", "", 200},
@@ -138,8 +138,8 @@ func TestTicket_BuysAtTheDoor(t *testing.T) {
 	}
 	makeKey()
 	carol := issue("--buyer", "carol")
-	eventually(t, "the new key is in force", func() bool { status, _ := callWith(t, carol, "POST", place, `{}`); return status == 202 })
-	if status, _ := callWith(t, alice, "POST", place, `{}`); status != 401 {
+	eventually(t, "the new key is in force", func() bool { status, _ := callWith(t, carol, "POST", orders, `{}`); return status == 202 })
+	if status, _ := callWith(t, alice, "POST", orders, `{}`); status != 401 {
 		t.Errorf("a ticket of the old key: %d, want 401", status)
 	}
 	for _, secret := range []string{alice, bob, carol} {

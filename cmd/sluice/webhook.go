@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"time"
 
@@ -50,17 +51,54 @@ func withWebhooks(ctx context.Context, store inventory.Store, endpoints []webhoo
 
 func webhookCommand() *cobra.Command {
 	cmd := group("webhook", "See how the endpoints of webhooks do, and deal with what they did not take", "  sluice webhook list\n  sluice webhook dead points")
-	list := operatorCommand("list", "Print every endpoint: what waits, what is dead, since when it fails", "  sluice webhook list", cobra.NoArgs,
-		func(ctx context.Context, c *api.Client, _ []string) error { return printed(c.Webhooks(ctx)) })
 	resume := operatorCommand("resume ENDPOINT", "Send to an endpoint again that answered 410 Gone", "  sluice webhook resume points", cobra.ExactArgs(1),
 		func(ctx context.Context, c *api.Client, args []string) error {
 			return printed(c.ResumeWebhook(ctx, args[0]))
 		})
-	cmd.AddCommand(list, webhookDeadCommand(), resume,
+	cmd.AddCommand(webhookListCommand(), webhookDeadCommand(), resume,
 		deliveryCommand("replay", "Try an event again that was given up; it comes after later ones of its order", (*api.Client).ReplayDelivery),
 		deliveryCommand("drop", "Forget an event that was given up", (*api.Client).DropDelivery),
 		webhookTestCommand())
 	return cmd
+}
+
+func webhookListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := operatorCommand("list", "Print every endpoint: what waits, what is dead, since when it fails", "  sluice webhook list\n  sluice webhook list --json",
+		cobra.NoArgs, func(ctx context.Context, c *api.Client, _ []string) error {
+			hooks, err := c.Webhooks(ctx)
+			if err != nil {
+				return err
+			}
+			out := newRows(os.Stdout, "endpoint\taddress\tstate\tbehind\twaiting\tdead\tfailing since\tlast error", asJSON)
+			for _, h := range hooks.Webhooks {
+				if err := out.add(h, h.Name, h.Address, webhookState(h), behindText(h.Behind), h.Waiting, h.Dead, h.FailingSince, h.LastError); err != nil {
+					return err
+				}
+			}
+			return out.end()
+		})
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one endpoint a line")
+	return cmd
+}
+
+func webhookState(h sluice.Webhook) string {
+	switch {
+	case h.Disabled:
+		return "disabled"
+	case !h.FailingSince.IsZero():
+		return "failing"
+	default:
+		return "well"
+	}
+}
+
+// behindText is empty where it is unknown.
+func behindText(events *int64) string {
+	if events == nil {
+		return ""
+	}
+	return strconv.FormatInt(*events, 10)
 }
 
 func webhookDeadCommand() *cobra.Command {

@@ -49,8 +49,9 @@ func TestWebhook_IsOperatedFromTheCommandLine(t *testing.T) {
 		code int
 		says string
 	}{
-		{"webhook list", 0, `"name": "points"`},
-		{"webhook list", 0, `"address": "` + receiver.URL + `"`},
+		{"webhook list", 0, "endpoint  address"},
+		{"webhook list", 0, "points    " + receiver.URL + "  well"},
+		{"webhook list --json", 0, `"address":"` + receiver.URL + `"`},
 		{"webhook dead points", 0, `"deliveries": []`},
 		{"webhook dead points --limit 0", 2, "want 1 to 1000"},
 		{"webhook dead nobody", 1, "no webhook"},

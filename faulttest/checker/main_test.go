@@ -310,8 +310,13 @@ func judge(t *testing.T, dir string) (status int, out string, v check.Verdict) {
 	return status, said.String(), v
 }
 
+// settleLong is for those who have nothing to wait for, on any machine.
+const settleLong = 30 * time.Second
+
 func TestChecker_SortsAnHonestSale(t *testing.T) {
-	status, out, v := judge(t, honest().stage(t))
+	w := honest()
+	w.run.Settle = settleLong
+	status, out, v := judge(t, w.stage(t))
 	want := check.Orders{Offered: 8, Accepted: 5, OK: 4, Recovered: 2, Refused: 1, Indeterminate: 1}
 	if status != 0 || !v.OK || v.Orders != want {
 		t.Errorf("status %d, %+v, want %+v:\n%s", status, v.Orders, want, out)
@@ -527,6 +532,7 @@ func TestChecker_CatchesEveryPlantedFault(t *testing.T) {
 func TestChecker_LeavesOutTheTimeInWhichTheMachineStoodStill(t *testing.T) {
 	for stalled, ok := range map[float64]bool{1.2: true, 0.8: false} {
 		w := honest()
+		w.run.Settle = settleLong
 		w.place("south", "slow", 6, refusal(503, "queue-full"))
 		w.history[len(w.history)-1].At = at(8)
 		w.history[len(w.history)-1].Retry = second

@@ -41,12 +41,12 @@ func (s *scene) triple(ctx context.Context) error {
 	}
 	pause(ctx, s.lasts())
 	orders := c.enough()
+	rows, counted := s.rows(ctx)
 	err := lab.Eventually(ctx, startTime, "every copy has been brought", c.allCame)
 	s.healed(fault)
 	for _, r := range readers {
 		err = errors.Join(err, r.trouble())
 	}
-	rows, counted := s.rows(ctx)
 	s.must(counted == nil && int64(orders) > rows*9/10, "%d orders were brought again, and %d are settled: %v", orders, rows, counted)
 	return err
 }

@@ -259,11 +259,16 @@ func (s *scene) killNSQD(ctx context.Context, times int, meanwhile func() error)
 			return err
 		}
 		s.wait(ctx, 500*time.Millisecond, 1000*time.Millisecond)
-		waiting, inHand, err := s.queued(ctx)
+		err := lab.Eventually(ctx, startTime, "nsqd has orders", func() error {
+			waiting, inHand, err := s.queued(ctx)
+			if err == nil && waiting+inHand == 0 {
+				err = errors.New("it has none")
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		s.must(waiting+inHand > 0, "nsqd had no orders when it was killed")
 		if err := nsqd.kill(); err != nil {
 			return err
 		}

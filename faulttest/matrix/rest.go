@@ -112,7 +112,7 @@ func (s *scene) promised() int64 { return s.history.Promised() }
 func (s *scene) soldOut(ctx context.Context) error {
 	for i, door := range s.doorList {
 		tries := 0
-		err := lab.Eventually(ctx, 5*time.Second, door.Name+" knows that all is sold", func() error {
+		err := lab.Eventually(ctx, startTime, door.Name+" knows that all is sold", func() error {
 			tries++
 			a := s.buyers.place(ctx, door, purchase{user: fmt.Sprintf("too-late-%d-%d", i, tries), key: "k", quantity: 1})
 			if a.event.Status != http.StatusConflict || a.Reason != "sold-out" {
