@@ -42,6 +42,7 @@ func fullDoor(tb testing.TB) *stand {
 	cfg := testConfig()
 	cfg.Bound = 1
 	s := newStand(tb, cfg, nil, sale("demo", nil), sale("gone", func(s *sluice.Sale) { s.Free, s.Sold = 0, 1000 }))
+	s.keepFresh()
 	s.want(s.buy("first"), 202, "queued")
 	return s
 }
@@ -89,7 +90,7 @@ func TestAccepting_AllocatesLittle(t *testing.T) {
 
 func BenchmarkShed(b *testing.B) {
 	s := fullDoor(b)
-	s.run() // facts grow old otherwise
+	s.run()
 	for _, c := range []struct {
 		name, sale string
 		status     int

@@ -114,6 +114,7 @@ func TestBrowser_SeesWhyNot(t *testing.T) {
 	s := newStand(t, cfg, nil, sale("demo", nil),
 		sale("gone", func(s *sluice.Sale) { s.Free, s.Sold = 0, 1000 }),
 		sale("two", func(s *sluice.Sale) { s.PerUserLimit = 2 }))
+	s.keepFresh()
 	s.want(s.call("POST", "/v1/sales/two/orders", `{"user":"first"}`, "Idempotency-Key", "k"), 202, "queued")
 	id := s.carrier.carried()[0].ID.String()
 	from := func(url string) []string { return []string{"Referer", url} }

@@ -36,16 +36,28 @@ func backoff(tries int) time.Duration {
 func (d *Door) Sent(ids []sluice.OrderID, incarnation uint64) {
 	for _, id := range ids {
 		if o, held := d.credits.Get(id); held {
-			o.moved(sent, incarnation)
-			o.waitFor(firstPatience)
+			o.taken(incarnation)
 		}
 	}
+}
+
+// taken notes that the queue took the order, and when to ask after it, as one: between the two Missed would be undone, and Reconcile would
+// carry the order twice.
+func (o *outstanding) taken(incarnation uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.phase, o.incarnation = sent, incarnation
+	o.waitForLocked(firstPatience)
 }
 
 // waitFor puts off the next look at an order that is where it should be; longer each time that it was carried.
 func (o *outstanding) waitFor(patience time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.waitForLocked(patience)
+}
+
+func (o *outstanding) waitForLocked(patience time.Duration) {
 	o.again = time.Now().Add(patience << min(max(o.tries-1, 0), 4))
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,20 @@ func (s *stand) serveOn(l net.Listener, change func(*fasthttp.Server)) string {
 		}
 	})
 	return l.Addr().String()
+}
+
+// seen is a listener whose connections a test sees as they are let in, before anybody serves them.
+type seen struct {
+	net.Listener
+	see func(net.Conn) net.Conn
+}
+
+func (l seen) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.see(c), nil
 }
 
 func loopback(tb testing.TB) net.Listener {
@@ -303,12 +318,16 @@ func TestConnections_AreReleasedHoweverTheyEnd(t *testing.T) {
 			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
 			_, _ = io.ReadAll(c)
 		}},
-		"a handshake that does not end": {secret: true, speak: func(t *testing.T, c net.Conn) {
-			t.Helper()
-			_, _ = io.WriteString(c, "\x16\x03\x01")
-			_, _ = io.ReadAll(c)
-		}},
-		"TLS": {secret: true, change: patient, speak: func(t *testing.T, c net.Conn) {
+		"a handshake that does not end": {
+			secret: true,
+			change: func(_ *stand, server *fasthttp.Server) { server.ReadTimeout = time.Second },
+			speak: func(t *testing.T, c net.Conn) {
+				t.Helper()
+				_, _ = io.WriteString(c, "\x16\x03\x01")
+				_, _ = io.ReadAll(c)
+			},
+		},
+		"TLS": {secret: true, speak: func(t *testing.T, c net.Conn) {
 			t.Helper()
 			secret := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}) //nolint:gosec // its own server
 			if status, _, _ := ask(t, secret, "GET /livez HTTP/1.1\r\nHost: shop\r\n\r\n"); status != 200 {
@@ -320,19 +339,24 @@ func TestConnections_AreReleasedHoweverTheyEnd(t *testing.T) {
 			cfg := testConfig()
 			cfg.MaxConnections = 1
 			s := newStand(t, cfg, nil, sale("demo", nil))
-			l := s.Connections.Listen(loopback(t), c.secret)
+			var in atomic.Int64 // those that had the only place; a later look may find it free again
+			l := net.Listener(seen{s.Connections.Listen(loopback(t), c.secret), func(conn net.Conn) net.Conn {
+				if s.Connections.Open() == 1 {
+					in.Add(1)
+				}
+				return conn
+			}})
 			if c.secret {
 				l = tls.NewListener(l, certificate.TLS)
 			}
 			address := s.serveOn(l, func(server *fasthttp.Server) {
-				server.ReadTimeout, server.IdleTimeout = time.Second, time.Second
 				if c.change != nil {
 					c.change(s, server)
 				}
 			})
-			for range 3 { // each needs the only place
+			for n := range int64(3) { // each needs the only place
 				conn := dialFrom(t, "127.0.0.1", address)
-				s.eventually("it is in", func() bool { return s.Connections.Open() == 1 })
+				s.eventually("it is in", func() bool { return in.Load() == n+1 })
 				c.speak(t, conn)
 				_ = conn.Close()
 				s.eventually("its place is free", func() bool { return s.Connections.Open() == 0 })
@@ -343,9 +367,6 @@ func TestConnections_AreReleasedHoweverTheyEnd(t *testing.T) {
 		})
 	}
 }
-
-// patient gives a handshake the time that it needs on a busy machine.
-func patient(_ *stand, server *fasthttp.Server) { server.ReadTimeout = 10 * time.Second }
 
 // A client of TLS that is refused hears nothing: what is in clear text would be no TLS to it.
 func TestConnections_OverALimitHearNothingOverTLS(t *testing.T) {

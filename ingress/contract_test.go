@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -192,17 +193,17 @@ func TestContract_OfALineThatIsFull(t *testing.T) {
 }
 
 func TestContract_OfADiskThatStalls(t *testing.T) {
-	disk := &stuckDisk{}
-	cfg := testConfig()
-	cfg.Answer = 20 * time.Millisecond
-	s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
-	disk.Lock()
-	disk.stuck.Store(true)
-	a := s.buy("u1")
-	s.want(a, 503, "unavailable")
-	s.want(s.get(a.Order), 503, "unavailable")
-	disk.stuck.Store(false)
-	disk.Unlock()
+	synctest.Test(t, func(t *testing.T) {
+		disk := &stuckDisk{}
+		cfg := testConfig()
+		cfg.Answer = 20 * time.Millisecond
+		s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
+		disk.stick()
+		a := s.buy("u1")
+		s.want(a, 503, "unavailable")
+		s.want(s.get(a.Order), 503, "unavailable")
+		disk.free()
+	})
 }
 
 func TestContract_OfADefect(t *testing.T) {

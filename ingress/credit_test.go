@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -28,12 +29,11 @@ func (s *stand) hearInVain(status sluice.Status) {
 func TestDoor_ACreditStaysOutUntilTheOutcomeIsOnTheDisk(t *testing.T) {
 	disk := &stuckDisk{}
 	cfg := testConfig()
-	cfg.Bound, cfg.Answer = 2, 20*time.Millisecond
+	cfg.Bound = 2
 	s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
 	first, second := s.buy("u1"), s.buy("u2")
 	paid := s.outcome(first.Order, sluice.Paid, 2)
-	disk.Lock()
-	disk.stuck.Store(true)
+	disk.stick()
 	s.hearInVain(paid)
 	if n := s.credits.Outstanding(); n != 2 {
 		t.Errorf("%d orders are outstanding before the outcome is on the disk, want 2", n)
@@ -42,8 +42,7 @@ func TestDoor_ACreditStaysOutUntilTheOutcomeIsOnTheDisk(t *testing.T) {
 		t.Errorf("the second is told the position %v, want 2", place)
 	}
 	s.want(s.buy("u3"), 503, "queue-full")
-	disk.stuck.Store(false)
-	disk.Unlock()
+	disk.free()
 	s.hear(paid)
 	if place := s.get(second.Order).number("position"); place != 1 {
 		t.Errorf("the second is told the position %v once the first is settled, want 1", place)
@@ -89,27 +88,27 @@ func TestDoor_LooksOnceMoreUnderTheCredit(t *testing.T) {
 
 // P5: likewise where it came in at another door, and its outcome is on its way to this one's disk and can't be read yet.
 func TestDoor_LooksUnderTheCreditForWhatIsOnItsWayToTheDisk(t *testing.T) {
-	disk := &stuckDisk{}
-	cfg := testConfig()
-	cfg.Answer = 500 * time.Millisecond
-	s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
-	outcomeOf := func(user string) sluice.Status {
-		return s.outcome(s.Keys.ID([]byte("demo"), []byte(user), nil, 0).String(), sluice.Paid, 2)
-	}
-	late := s.buyLate("u1", func() {
-		disk.Lock()
-		disk.stuck.Store(true)
-		s.hearInVain(outcomeOf("other")) // keeps the committer busy, so that what follows only gathers
-		time.Sleep(20 * time.Millisecond)
-		s.hearInVain(outcomeOf("u1"))
+	synctest.Test(t, func(t *testing.T) {
+		disk := &stuckDisk{}
+		cfg := testConfig()
+		cfg.Answer = 500 * time.Millisecond
+		s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
+		outcomeOf := func(user string) sluice.Status {
+			return s.outcome(s.Keys.ID([]byte("demo"), []byte(user), nil, 0).String(), sluice.Paid, 2)
+		}
+		late := s.buyLate("u1", func() {
+			disk.stick()
+			s.hearInVain(outcomeOf("other"))
+			synctest.Wait() // until that keeps the committer busy, so that what follows only gathers
+			s.hearInVain(outcomeOf("u1"))
+		})
+		s.want(late, 503, "unavailable") // for as long as the disk stands still
+		if n := s.credits.Outstanding(); n != 0 {
+			t.Errorf("%d orders are outstanding, want none", n)
+		}
+		disk.free()
+		s.eventually("its outcome is told", func() bool { return s.buy("u1").status == 200 })
 	})
-	s.want(late, 503, "unavailable") // for as long as the disk stands still
-	if n := s.credits.Outstanding(); n != 0 {
-		t.Errorf("%d orders are outstanding, want none", n)
-	}
-	disk.stuck.Store(false)
-	disk.Unlock()
-	s.eventually("its outcome is told", func() bool { return s.buy("u1").status == 200 })
 }
 
 // A buyer who comes back for the thousandth time costs a few looks, not a thousand: the door begins at the latest attempt that its

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -274,69 +276,87 @@ func TestDoor_WhoFindsTheWaitingRoomFullIsAnsweredAtOnce(t *testing.T) {
 }
 
 func TestDoor_AsksForAnOrderOfAnotherDoorOnceAndInBatches(t *testing.T) {
-	s := newStand(t, testConfig(), nil, sale("demo", nil))
-	s.run()
-	id := s.Keys.ID([]byte("demo"), []byte("elsewhere"), nil, 0)
-	s.want(s.get(id.String()), 200, "queued") // genuine, and the database does not know it yet
-	s.truth.settle(s.outcome(id.String(), sluice.Held, 2))
-	s.eventually("the door has learned of it", func() bool { return s.get(id.String()).state() == "held" })
-	s.truth.mu.Lock()
-	asked := s.truth.asked
-	s.truth.mu.Unlock()
-	for range 1000 {
-		s.get(id.String())
-	}
-	time.Sleep(3 * inquireEvery)
-	s.truth.mu.Lock()
-	defer s.truth.mu.Unlock()
-	if n := s.truth.asked - asked; n > 1 {
-		t.Errorf("a thousand reads of a held order ask the database %d times", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newStand(t, testConfig(), nil, sale("demo", nil))
+		s.run()
+		id := s.Keys.ID([]byte("demo"), []byte("elsewhere"), nil, 0)
+		s.want(s.get(id.String()), 200, "queued") // genuine, and the database does not know it yet
+		s.truth.settle(s.outcome(id.String(), sluice.Held, 2))
+		for began := time.Now(); s.get(id.String()).state() != "held"; time.Sleep(5 * time.Millisecond) {
+			if took := time.Since(began); took > 2*inquiryPeriod+2*inquireEvery {
+				t.Fatalf("the door has not learned of it after %v", took)
+			}
+		}
+		s.truth.mu.Lock()
+		asked := s.truth.asked
+		s.truth.mu.Unlock()
+		for range 1000 {
+			s.get(id.String())
+		}
+		time.Sleep(3 * inquireEvery)
+		s.truth.mu.Lock()
+		defer s.truth.mu.Unlock()
+		if n := s.truth.asked - asked; n > 0 {
+			t.Errorf("a thousand reads of a held order, which was asked for just before, ask the database %d times", n)
+		}
+	})
 }
 
-// stuckDisk makes syncs wait for its lock.
-type stuckDisk struct {
-	sync.Mutex
-	stuck atomic.Bool
+// stuckDisk makes syncs wait while it is stuck: for a channel and not for a mutex, so that simulated time goes on meanwhile.
+type stuckDisk struct{ gate atomic.Pointer[chan struct{}] }
+
+func (d *stuckDisk) stick() {
+	gate := make(chan struct{})
+	d.gate.Store(&gate)
 }
+
+func (d *stuckDisk) free() { close(*d.gate.Swap(nil)) }
 
 func (d *stuckDisk) String() string { return "stuck disk" }
 func (d *stuckDisk) MaybeError(op errorfs.Op) error {
-	if d.stuck.Load() && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo) {
-		d.Lock()
-		defer d.Unlock()
+	if gate := d.gate.Load(); gate != nil && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo) {
+		<-*gate
 	}
 	return nil
 }
 
 // A stalled sync is indeterminate: the answer says so, the credit stays out, and the same key finds the order after.
 func TestDoor_AStalledDiskIsUnavailableAndKeepsTheCredit(t *testing.T) {
-	disk := &stuckDisk{}
-	cfg := testConfig()
-	cfg.Answer = 20 * time.Millisecond
-	s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
-	disk.Lock()
-	disk.stuck.Store(true)
-	a := s.buy("u1")
-	s.want(a, 503, "unavailable")
-	if a.Order == "" || s.credits.Outstanding() != 1 || len(s.carrier.carried()) != 0 {
-		t.Errorf("order %q, outstanding %d, carried %d; want the id, 1, 0", a.Order, s.credits.Outstanding(), len(s.carrier.carried()))
-	}
-	s.want(s.buy("u1"), 503, "unavailable") // a repeat waits for the original's sync
-	s.run()
-	disk.stuck.Store(false)
-	disk.Unlock()
-	s.eventually("the order is durable, so its repeat is answered", func() bool { return s.buy("u1").status == 200 })
-	s.eventually("the order is carried although nobody was told 202", func() bool { return len(s.carrier.carried()) == 1 })
+	synctest.Test(t, func(t *testing.T) {
+		disk := &stuckDisk{}
+		cfg := testConfig()
+		cfg.Answer = 20 * time.Millisecond
+		s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
+		disk.stick()
+		a := s.buy("u1")
+		s.want(a, 503, "unavailable")
+		if a.Order == "" || s.credits.Outstanding() != 1 || len(s.carrier.carried()) != 0 {
+			t.Errorf("order %q, outstanding %d, carried %d; want the id, 1, 0", a.Order, s.credits.Outstanding(), len(s.carrier.carried()))
+		}
+		s.want(s.buy("u1"), 503, "unavailable") // a repeat waits for the original's sync
+		s.run()
+		disk.free()
+		s.eventually("the order is durable, so its repeat is answered", func() bool { return s.buy("u1").status == 200 })
+		s.eventually("the order is carried although nobody was told 202", func() bool { return len(s.carrier.carried()) == 1 })
+	})
+}
+
+// noted are stamps whose only reader says so: the first that a door does of an ask, once its time runs.
+type noted struct{ read chan<- struct{} }
+
+func (n noted) Verify(ticket []byte, now time.Time) (sluice.Ticket, error) {
+	close(n.read)
+	return stamps{}.Verify(ticket, now)
 }
 
 // An ask that waits for as long as an answer may take, behind others whom a disk holds up, is not admitted after that: its buyer has given
 // up, and may have been refused since.
 func TestDoor_AnAskThatIsTooOldIsNotAdmitted(t *testing.T) {
-	cfg := testConfig()
-	cfg.Answer = 200 * time.Millisecond
-	s := newStand(t, cfg, nil, sale("demo", nil))
-	held, release := make(chan struct{}), make(chan struct{})
+	s := ticketed(t, func(c *Config) { c.Answer = 200 * time.Millisecond })
+	buy := func() answer {
+		return s.call("POST", "/v1/sales/demo/orders", `{"quantity":1}`, "Authorization", "Bearer u1//")
+	}
+	held, asked, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var others sync.WaitGroup
 	others.Go(func() {
 		_, _, err := s.credits.Take(s.Keys.ID([]byte("demo"), []byte("u1"), nil, 0), 100, func() (*outstanding, error) {
@@ -350,15 +370,18 @@ func TestDoor_AnAskThatIsTooOldIsNotAdmitted(t *testing.T) {
 	})
 	<-held
 	var a answer
-	others.Go(func() { a = s.buy("u1") })
-	time.Sleep(5 * cfg.Answer) // its goroutine may be late
+	s.Tickets = noted{asked}
+	others.Go(func() { a = buy() })
+	<-asked
+	time.Sleep(2 * s.cfg.Answer)
 	close(release)
 	others.Wait()
 	s.want(a, 503, "unavailable")
 	if n := s.credits.Outstanding(); n != 0 {
 		t.Errorf("%d orders are outstanding, want none", n)
 	}
-	s.want(s.buy("u1"), 202, "queued")
+	s.Tickets, s.cfg.Answer = stamps{}, time.Minute // nothing but the machine holds up this one
+	s.want(buy(), 202, "queued")
 }
 
 func TestDoor_PositionNeverGrows(t *testing.T) {
@@ -444,6 +467,28 @@ func TestDoor_LearnsOfATransitionThatItMissed(t *testing.T) {
 	s.eventually("a repeat after a missed expiry becomes a new attempt", func() bool { return s.buy("sleeper").status == 202 })
 }
 
+// Who waits for an order that somebody has just asked about, and nobody is asked about again so soon, hears all the same of an outcome
+// that went past this door afterwards.
+func TestDoor_WhoWaitsAsksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStand(t, testConfig(), nil, sale("demo", nil))
+		s.run()
+		a := s.buy("u1")
+		held := s.outcome(a.Order, sluice.Held, 2)
+		held.PayBy = time.Now().Add(time.Hour)
+		s.truth.settle(held)
+		s.hear(held)
+		s.want(s.get(a.Order), 200, "held")
+		time.Sleep(time.Second)
+		s.truth.settle(s.outcome(a.Order, sluice.Paid, 3))
+		began := time.Now()
+		s.want(s.call("GET", "/v1/orders/"+a.Order+"?wait=60s", ""), 200, "paid")
+		if took := time.Since(began); took > 2*askAgain+inquireEvery {
+			t.Errorf("it hears of the payment after %v, want %v at most", took, 2*askAgain+inquireEvery)
+		}
+	})
+}
+
 // An order that nobody could be asked about is not said to be queued.
 func TestDoor_DoesNotSayQueuedOfAnOrderThatNobodyCouldTellOf(t *testing.T) {
 	s := newStand(t, testConfig(), nil, sale("demo", nil))
@@ -457,30 +502,30 @@ func TestDoor_DoesNotSayQueuedOfAnOrderThatNobodyCouldTellOf(t *testing.T) {
 
 // P10: a status that the disk does not have yet is not shown, and a crash then takes nothing back.
 func TestDoor_ShowsNoStatusThatACrashCouldTakeBack(t *testing.T) {
-	disk := &stuckDisk{}
-	cfg := testConfig()
-	cfg.Answer = 20 * time.Millisecond
-	s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
-	a := s.buy("u1")
-	s.hear(s.outcome(a.Order, sluice.Held, 2))
-	disk.Lock()
-	disk.stuck.Store(true)
-	var hearing sync.WaitGroup
-	hearing.Go(func() { s.hear(s.outcome(a.Order, sluice.Paid, 3)) })
-	id, err := sluice.ParseOrderID(a.Order)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.eventually("the payment is on its way to the disk", func() bool { return s.Journal.Settling(id) != nil })
-	s.want(s.get(a.Order), 503, "unavailable")
-	s.want(s.buy("u1"), 503, "unavailable")
-	unsynced := s.call("POST", "/v1/sales/demo/orders", `{"user":"u2"}`)
-	s.want(unsynced, 503, "unavailable")
-	s.want(s.get(unsynced.Order), 503, "unavailable") // its record is not on disk either
-	disk.stuck.Store(false)
-	disk.Unlock()
-	hearing.Wait()
-	s.want(s.get(a.Order), 200, "paid")
+	synctest.Test(t, func(t *testing.T) {
+		disk := &stuckDisk{}
+		cfg := testConfig()
+		cfg.Answer = 20 * time.Millisecond
+		s := newStand(t, cfg, errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
+		a := s.buy("u1")
+		s.hear(s.outcome(a.Order, sluice.Held, 2))
+		disk.stick()
+		var hearing sync.WaitGroup
+		hearing.Go(func() { s.hear(s.outcome(a.Order, sluice.Paid, 3)) })
+		id, err := sluice.ParseOrderID(a.Order)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("the payment is on its way to the disk", func() bool { return s.Journal.Settling(id) != nil })
+		s.want(s.get(a.Order), 503, "unavailable")
+		s.want(s.buy("u1"), 503, "unavailable")
+		unsynced := s.call("POST", "/v1/sales/demo/orders", `{"user":"u2"}`)
+		s.want(unsynced, 503, "unavailable")
+		s.want(s.get(unsynced.Order), 503, "unavailable") // its record is not on disk either
+		disk.free()
+		hearing.Wait()
+		s.want(s.get(a.Order), 200, "paid")
+	})
 }
 
 // Several doors: the attempts of a buyer without a key may come in anywhere.
@@ -545,90 +590,141 @@ func TestDoor_AsksSoonAfterItsEarsWereGone(t *testing.T) {
 	}
 }
 
+// Ears may be gone at the very moment in which the queue says that it took an order: who asks soon after does not put that off again.
+func TestDoor_MissedIsNotUndoneBySentUnderRace(t *testing.T) {
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	id, err := sluice.ParseOrderID(s.buy("u1").Order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, held := s.credits.Get(id)
+	if !held {
+		t.Fatal("the order is not outstanding")
+	}
+	for range 100 {
+		o.mu.Lock()
+		o.phase = carried
+		var both sync.WaitGroup
+		both.Go(func() { s.Sent([]sluice.OrderID{id}, 0) })
+		both.Go(func() {
+			taken := func() bool {
+				o.mu.Lock()
+				defer o.mu.Unlock()
+				return o.phase == sent
+			}
+			for !taken() {
+				runtime.Gosched()
+			}
+			s.Missed()
+		})
+		for range 2 { // who has waited for a lock for longer than a millisecond, and in vain, gets it before those who have just had it
+			time.Sleep(2 * time.Millisecond)
+			o.mu.Unlock()
+			o.mu.Lock()
+		}
+		o.mu.Unlock()
+		both.Wait()
+		if !o.overdue(time.Now(), 0) {
+			t.Fatal("the order is not asked after although its outcome may have gone past this door")
+		}
+	}
+}
+
 // P2: the door lets in as many as the free units and a reserve need, and opens again with the units that come back.
 func TestDoor_AdmitsByStockAndReopensWithTheUnitsThatComeBack(t *testing.T) {
-	s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 10, 10 }))
-	var in []answer
-	for n := range 15 { // 1.5 x 10
-		in = append(in, s.buy(fmt.Sprintf("u%d", n)))
-		s.want(in[n], 202, "queued")
-	}
-	s.want(s.buy("late"), 503, "none-free")
-	s.want(s.buy("u0"), 200, "queued") // who is in is answered all the same
-
-	changes := sluice.Changes{Now: time.Now()}
-	for n, a := range in {
-		state := sluice.Held
-		if n >= 10 {
-			state = sluice.Rejected
+	synctest.Test(t, func(t *testing.T) { // in which facts do not grow old
+		s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 10, 10 }))
+		var in []answer
+		for n := range 15 { // 1.5 x 10
+			in = append(in, s.buy(fmt.Sprintf("u%d", n)))
+			s.want(in[n], 202, "queued")
 		}
-		changes.Statuses = append(changes.Statuses, s.outcome(a.Order, state, 2))
-	}
-	facts := sale("demo", func(s *sluice.Sale) { s.Stock, s.Free, s.Held, s.Version = 10, 0, 10, 2 })
-	changes.Sales = []sluice.Sale{facts}
-	if err := s.Hear(t.Context(), changes); err != nil {
-		t.Fatal(err)
-	}
-	s.want(s.buy("late"), 503, "none-free")
-	facts.Free, facts.Held, facts.Version = 1, 9, 3
-	if err := s.Hear(t.Context(), sluice.Changes{Now: time.Now(), Sales: []sluice.Sale{facts}}); err != nil {
-		t.Fatal(err)
-	}
-	s.want(s.buy("late"), 202, "queued")
-	if n := s.board.find([]byte("demo")).listing.queued.Load(); n != 1 {
-		t.Errorf("the queue speaks for %d units, want 1", n)
-	}
+		s.want(s.buy("late"), 503, "none-free")
+		s.want(s.buy("u0"), 200, "queued") // who is in is answered all the same
+
+		changes := sluice.Changes{Now: time.Now()}
+		for n, a := range in {
+			state := sluice.Held
+			if n >= 10 {
+				state = sluice.Rejected
+			}
+			changes.Statuses = append(changes.Statuses, s.outcome(a.Order, state, 2))
+		}
+		facts := sale("demo", func(s *sluice.Sale) { s.Stock, s.Free, s.Held, s.Version = 10, 0, 10, 2 })
+		changes.Sales = []sluice.Sale{facts}
+		if err := s.Hear(t.Context(), changes); err != nil {
+			t.Fatal(err)
+		}
+		s.want(s.buy("late"), 503, "none-free")
+		facts.Free, facts.Held, facts.Version = 1, 9, 3
+		if err := s.Hear(t.Context(), sluice.Changes{Now: time.Now(), Sales: []sluice.Sale{facts}}); err != nil {
+			t.Fatal(err)
+		}
+		s.want(s.buy("late"), 202, "queued")
+		if n := s.board.find([]byte("demo")).listing.queued.Load(); n != 1 {
+			t.Errorf("the queue speaks for %d units, want 1", n)
+		}
+	})
 }
 
 // Each of several doors admits for its share of the stock, and one order at least while a unit is free.
 func TestDoor_AdmitsForItsShareOfTheStock(t *testing.T) {
-	s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 100, 100 }))
-	s.board.pace.Store(&sluice.Pace{Batch: 5, Bounds: 10 * s.cfg.Bound})
-	for n := range 15 { // 1.5 x 100 / 10
-		s.want(s.buy(fmt.Sprintf("u%d", n)), 202, "queued")
-	}
-	s.want(s.buy("late"), 503, "none-free")
+	synctest.Test(t, func(t *testing.T) { // in which facts do not grow old
+		s := newStand(t, testConfig(), nil, sale("demo", func(s *sluice.Sale) { s.Stock, s.Free = 100, 100 }))
+		s.board.pace.Store(&sluice.Pace{Batch: 5, Bounds: 10 * s.cfg.Bound})
+		for n := range 15 { // 1.5 x 100 / 10
+			s.want(s.buy(fmt.Sprintf("u%d", n)), 202, "queued")
+		}
+		s.want(s.buy("late"), 503, "none-free")
+	})
 }
 
 func TestDoor_LimitsWhatOneBuyerAsksFor(t *testing.T) {
-	cfg := testConfig()
-	cfg.BuyerRate = limiter.Rate{PerSecond: 0.1, Burst: 2}
-	s := newStand(t, cfg, nil, sale("demo", func(s *sluice.Sale) { s.PerUserLimit = 10 }))
-	s.want(s.buy("u1"), 202, "queued")
-	s.want(s.buy("u1", "Idempotency-Key", "k"), 202, "queued")
-	a := s.buy("u1")
-	s.want(a, 429, "rate-limited")
-	if ms := a.number("retry_after_ms"); ms < 9000 || ms > 10_000 {
-		t.Errorf("come back after %v ms, want about 10 s", ms)
-	}
-	s.want(s.buy("u1", "Idempotency-Key", "k"), 200, "queued") // a repeat costs nothing
-	s.want(s.buy("u2"), 202, "queued")
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.BuyerRate = limiter.Rate{PerSecond: 0.1, Burst: 2}
+		s := newStand(t, cfg, nil, sale("demo", func(s *sluice.Sale) { s.PerUserLimit = 10 }))
+		s.want(s.buy("u1"), 202, "queued")
+		s.want(s.buy("u1", "Idempotency-Key", "k"), 202, "queued")
+		a := s.buy("u1")
+		s.want(a, 429, "rate-limited")
+		if ms := a.number("retry_after_ms"); ms != 10_000 {
+			t.Errorf("come back after %v ms, want 10 s", ms)
+		}
+		s.want(s.buy("u1", "Idempotency-Key", "k"), 200, "queued") // a repeat costs nothing
+		s.want(s.buy("u2"), 202, "queued")
+	})
 }
 
 // P5: the same key at two doors at once. The outcome of the other door's order is on its way to this door's disk, and
 // cannot be read yet, when the buyer asks here: the answer is that order, once it can be.
 func TestDoor_AnswersAnOrderWhoseFirstStatusIsOnItsWayToTheDisk(t *testing.T) {
-	disk := &stuckDisk{}
-	s := newStand(t, testConfig(), errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
-	disk.Lock()
-	disk.stuck.Store(true)
-	var wg sync.WaitGroup
-	wg.Go(func() { s.buy("first") }) // keeps the committer busy, so that what follows only gathers
-	s.eventually("the disk is busy", func() bool { return s.credits.Outstanding() == 1 })
-	time.Sleep(20 * time.Millisecond) // into the sync
-	id := s.Keys.ID([]byte("demo"), []byte("u1"), nil, 0)
-	wg.Go(func() { s.hear(s.outcome(id.String(), sluice.Paid, 2)) })
-	s.eventually("the outcome is on its way", func() bool { return s.Journal.Settling(id) != nil })
-	var a answer
-	wg.Go(func() { a = s.buy("u1") })
-	time.Sleep(20 * time.Millisecond) // for the buyer to wait
-	disk.stuck.Store(false)
-	disk.Unlock()
-	wg.Wait()
-	s.want(a, 200, "paid")
-	if a.Order != id.String() {
-		t.Errorf("the order is %q, want %v", a.Order, id)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		disk := &stuckDisk{}
+		s := newStand(t, testConfig(), errorfs.Wrap(vfs.NewMem(), disk), sale("demo", nil))
+		disk.stick()
+		var wg sync.WaitGroup
+		wg.Go(func() { s.buy("first") }) // keeps the committer busy, so that what follows only gathers
+		synctest.Wait()
+		if n := s.credits.Outstanding(); n != 1 {
+			t.Errorf("%d orders are outstanding, want the one that keeps the disk busy", n)
+		}
+		id := s.Keys.ID([]byte("demo"), []byte("u1"), nil, 0)
+		wg.Go(func() { s.hear(s.outcome(id.String(), sluice.Paid, 2)) })
+		synctest.Wait()
+		if s.Journal.Settling(id) == nil {
+			t.Error("the outcome is not on its way")
+		}
+		var a answer
+		wg.Go(func() { a = s.buy("u1") })
+		synctest.Wait() // for the buyer to wait
+		disk.free()
+		wg.Wait()
+		s.want(a, 200, "paid")
+		if a.Order != id.String() {
+			t.Errorf("the order is %q, want %v", a.Order, id)
+		}
+	})
 }
 
 // An answer that was slow on its way shows an earlier time: it must not close a sale that has begun.
@@ -667,22 +763,24 @@ func TestInquiries_AskAgainAfterAQuietTime(t *testing.T) {
 
 // A status read without ?wait= ends, although others keep asking for the same order while no worker answers.
 func TestDoor_AReadEndsWhileOthersAskInVain(t *testing.T) {
-	s := newStand(t, testConfig(), nil, sale("demo", nil))
-	s.run()
-	s.truth.mu.Lock()
-	s.truth.down = true
-	s.truth.mu.Unlock()
-	id := s.Keys.ID([]byte("demo"), []byte("elsewhere"), nil, 0)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for n := range 8 {
-		wg.Go(func() {
-			time.Sleep(time.Duration(n) * 300 * time.Millisecond) // one comes after the other
-			began := time.Now()
-			s.want(s.get(id.String()), 503, "unavailable")
-			if d := time.Since(began); d > 2*strangeWait {
-				t.Errorf("a read took %v", d)
-			}
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newStand(t, testConfig(), nil, sale("demo", nil))
+		s.run()
+		s.truth.mu.Lock()
+		s.truth.down = true
+		s.truth.mu.Unlock()
+		id := s.Keys.ID([]byte("demo"), []byte("elsewhere"), nil, 0)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for n := range 8 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(n) * 300 * time.Millisecond) // one comes after the other
+				began := time.Now()
+				s.want(s.get(id.String()), 503, "unavailable")
+				if d := time.Since(began); d != strangeWait {
+					t.Errorf("a read took %v, want %v", d, strangeWait)
+				}
+			})
+		}
+	})
 }

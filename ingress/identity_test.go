@@ -3,6 +3,7 @@ package ingress
 import (
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sluice"
@@ -77,12 +78,14 @@ func TestTicket_OnlyTheBuyerReadsAnOrder(t *testing.T) {
 
 // An order that another door took is shown to its buyer only, too: what the database says of it names the buyer.
 func TestTicket_OnlyTheBuyerReadsAnOrderOfAnotherDoor(t *testing.T) {
-	s := ticketed(t, nil)
-	id := s.Keys.ID([]byte("demo"), []byte("alice"), nil, 0)
-	s.truth.settle(sluice.Status{Order: id, Sale: "demo", User: "alice", State: sluice.Paid, Version: 2, Units: 1, SettledAt: time.Now()})
-	s.run()
-	s.want(s.call("GET", "/v1/orders/"+id.String(), "", "Authorization", "Bearer bob//"), 404, "unknown-order")
-	s.want(s.call("GET", "/v1/orders/"+id.String(), "", "Authorization", "Bearer alice//"), 200, "paid")
+	synctest.Test(t, func(t *testing.T) {
+		s := ticketed(t, nil)
+		id := s.Keys.ID([]byte("demo"), []byte("alice"), nil, 0)
+		s.truth.settle(sluice.Status{Order: id, Sale: "demo", User: "alice", State: sluice.Paid, Version: 2, Units: 1, SettledAt: time.Now()})
+		s.run()
+		s.want(s.call("GET", "/v1/orders/"+id.String(), "", "Authorization", "Bearer bob//"), 404, "unknown-order")
+		s.want(s.call("GET", "/v1/orders/"+id.String(), "", "Authorization", "Bearer alice//"), 200, "paid")
+	})
 }
 
 func TestHeader_IsBelievedFromTrustedProxiesOnly(t *testing.T) {

@@ -166,9 +166,10 @@ func sale(id string, change func(*sluice.Sale)) sluice.Sale {
 	return s
 }
 
+// testConfig is patient: only tests of a slow disk may hear of one, however slow the machine is.
 func testConfig() Config {
 	c := DefaultConfig()
-	c.Name, c.Bound, c.Callers = "door", 100, 1000
+	c.Name, c.Bound, c.Callers, c.Answer = "door", 100, 1000, time.Minute
 	return c
 }
 
@@ -184,7 +185,7 @@ func newStand(t testing.TB, cfg Config, disk vfs.FS, sales ...sluice.Sale) *stan
 	}
 	log := slog.New(slog.DiscardHandler)
 	j, err := journal.Open(journal.Options{
-		Dir: "journal", FS: disk, Logger: log,
+		Dir: "journal", FS: disk, Logger: log, StallAfter: time.Minute,
 		Fatal: func(err error) { t.Errorf("the journal wants to end the process: %v", err) },
 	})
 	if err != nil {
@@ -210,6 +211,12 @@ func newStand(t testing.TB, cfg Config, disk vfs.FS, sales ...sluice.Sale) *stan
 		t.Fatal(err)
 	}
 	return s
+}
+
+// keepFresh has the facts count for as long as the test lasts: a door that does not run hears no others, and those that are older than a
+// second no longer say what is sold.
+func (s *stand) keepFresh() {
+	s.board.update(s.truth.sales, time.Now().Add(time.Hour))
 }
 
 // run gives the door time until the test ends.

@@ -20,6 +20,7 @@ type inquiries struct {
 const (
 	inquireEvery  = 100 * time.Millisecond
 	inquiryPeriod = 5 * time.Second
+	askAgain      = inquiryPeriod + inquireEvery // by who waits; so that a period is surely over each time
 	maxRemembered = 20_000
 )
 

@@ -116,7 +116,7 @@ func TestRefusals(t *testing.T) {
 	s.buyers.Take(time.Since(s.began), maphash.String(s.seed, "hasty"), limiter.Rate{PerSecond: 0.01, Burst: 1})
 	s.set(sluice.Limits{Blocks: []sluice.Block{{User: "bot"}}})
 	s.run()
-	address := s.serve(300 * time.Millisecond)
+	address := s.serve(readTimeout)
 	ok := `{"user":"u1","quantity":1}`
 	for _, c := range []refused{
 		{"malformed JSON", post("demo", typeJSON, `{"user":"u1"`), 400, sluice.BadRequest, "not an order", false},
@@ -145,7 +145,6 @@ func TestRefusals(t *testing.T) {
 		{"a form", post("demo", "application/x-www-form-urlencoded", "user=u1"), 403, sluice.BadOrigin, "neither Origin nor", false},
 		{"another content type", post("demo", "text/plain", ok), 415, sluice.UnsupportedMediaType, "application/json", false},
 		{"a compressed body", post("demo", typeJSON, ok, "Content-Encoding: gzip"), 415, sluice.UnsupportedMediaType, "encoding", false},
-		{"a request that does not end", "POST /v1/sales/demo/orders HTTP/1.1\r\nHost: shop\r\nContent-Length: 9\r\n\r\n{", 408, sluice.TooSlowRequest, "did not arrive", false},
 		{"not HTTP", "hello\r\n\r\n", 400, sluice.BadRequest, "not an HTTP request", false},
 		{"an unknown sale", post("nope", typeJSON, ok), 404, sluice.NoSuchSale, "", false},
 		{"before the start", post("later", typeJSON, ok), 403, sluice.NotStarted, "", true},
@@ -162,6 +161,8 @@ func TestRefusals(t *testing.T) {
 	} {
 		c.check(t, address)
 	}
+	const endless = "POST /v1/sales/demo/orders HTTP/1.1\r\nHost: shop\r\nContent-Length: 9\r\n\r\n{"
+	refused{"a request that does not end", endless, 408, sluice.TooSlowRequest, "did not arrive", false}.check(t, s.serve(2*time.Second))
 	if n := s.credits.Outstanding(); n != 0 {
 		t.Errorf("refused requests left %d orders outstanding", n)
 	}

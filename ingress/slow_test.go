@@ -20,18 +20,25 @@ import (
 )
 
 const (
-	shortRead  = 800 * time.Millisecond
-	shortWrite = 300 * time.Millisecond
+	shortRead  = 1500 * time.Millisecond
+	shortWrite = time.Second
 	shortIdle  = 2 * time.Second
 )
 
-// drip sends a byte each few milliseconds until it is cut off, and says how long that took.
-func drip(t *testing.T, c net.Conn, raw string) time.Duration {
+// slowClient is the client's end of a connection.
+type slowClient struct {
+	*net.TCPConn
+	r       *bufio.Reader
+	dialled time.Time // when it began to
+}
+
+// drip sends a byte each few milliseconds until it is cut off.
+func drip(t *testing.T, c net.Conn, raw string) {
 	t.Helper()
 	began := time.Now()
 	for i := 0; ; i++ {
 		if _, err := c.Write([]byte{raw[i%len(raw)]}); err != nil || time.Since(began) > 10*time.Second {
-			return time.Since(began)
+			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -52,20 +59,19 @@ func hears(t *testing.T, r *bufio.Reader, status int, reason sluice.Refusal) {
 	}
 }
 
-// ends waits for the server to close, and says how long that took.
-func ends(t *testing.T, r io.Reader) time.Duration {
+// ends waits for the server to close.
+func ends(t *testing.T, r io.Reader) {
 	t.Helper()
-	began := time.Now()
 	rest, err := io.ReadAll(r)
 	if len(rest) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read %q, %v; want the end", rest, err)
 	}
-	return time.Since(began)
 }
 
-func between(t *testing.T, what string, got, least, most time.Duration) {
+// between takes the time since began, which is before whatever the server counts from: so it waits exactly that long at least.
+func between(t *testing.T, what string, began time.Time, least, most time.Duration) {
 	t.Helper()
-	if got < least-50*time.Millisecond || got > most {
+	if got := time.Since(began); got < least || got > most {
 		t.Errorf("%s took %v, want %v to %v", what, got, least, most)
 	}
 }
@@ -74,99 +80,105 @@ func between(t *testing.T, what string, got, least, most time.Duration) {
 func TestSlow_ClientsAreCutOff(t *testing.T) {
 	const slack = 4 * time.Second // others use this machine too
 	const get = getting + "\r\n"
-	for what, speak := range map[string]func(t *testing.T, c *net.TCPConn, r *bufio.Reader){
-		"nothing at all": func(t *testing.T, _ *net.TCPConn, r *bufio.Reader) {
+	const rest = shortRead * 5 / 4 // the time of an earlier request is over by then, and that of an idle connection is not
+	for what, speak := range map[string]func(t *testing.T, c slowClient){
+		"nothing at all": func(t *testing.T, c slowClient) {
 			t.Helper()
-			between(t, "silence", ends(t, r), shortRead, shortRead+slack)
+			ends(t, c.r)
+			between(t, "silence", c.dialled, shortRead, shortRead+slack)
 		},
-		"nothing for a while, then a request in pieces": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"headers byte by byte": func(t *testing.T, c slowClient) {
 			t.Helper()
-			for _, piece := range []string{get[:9], get[9:]} {
-				time.Sleep(shortRead * 3 / 5)
-				_, _ = io.WriteString(c, piece)
-			}
-			hears(t, r, 200, "")
+			began := time.Now()
+			drip(t, c, getting+strings.Repeat("X: y\r\n", 1000))
+			between(t, "dripping", began, shortRead, shortRead+slack)
+			hears(t, c.r, 408, sluice.TooSlowRequest)
 		},
-		"headers byte by byte": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
-			t.Helper()
-			between(t, "dripping", drip(t, c, getting+strings.Repeat("X: y\r\n", 1000)), shortRead, shortRead+slack)
-			hears(t, r, 408, sluice.TooSlowRequest)
-		},
-		"headers byte by byte, after another request and a while": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"headers byte by byte, after another request and a while": func(t *testing.T, c slowClient) {
 			t.Helper()
 			_, _ = io.WriteString(c, get)
-			hears(t, r, 200, "")
-			time.Sleep(shortIdle / 2)
-			between(t, "dripping", drip(t, c, getting+strings.Repeat("X: y\r\n", 1000)), shortRead, shortRead+slack)
-			hears(t, r, 408, sluice.TooSlowRequest)
+			hears(t, c.r, 200, "")
+			time.Sleep(rest)
+			began := time.Now()
+			drip(t, c, getting+strings.Repeat("X: y\r\n", 1000))
+			between(t, "dripping", began, shortRead, shortRead+slack)
+			hears(t, c.r, 408, sluice.TooSlowRequest)
 		},
-		"a body byte by byte": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"a body byte by byte": func(t *testing.T, c slowClient) {
 			t.Helper()
+			began := time.Now()
 			_, _ = io.WriteString(c, placing+"Content-Length: 8000\r\n\r\n")
-			between(t, "dripping", drip(t, c, " "), shortRead, shortRead+slack)
-			hears(t, r, 408, sluice.TooSlowRequest)
+			drip(t, c, " ")
+			between(t, "dripping", began, shortRead, shortRead+slack)
+			hears(t, c.r, 408, sluice.TooSlowRequest)
 		},
-		"chunks byte by byte": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"chunks byte by byte": func(t *testing.T, c slowClient) {
 			t.Helper()
+			began := time.Now()
 			_, _ = io.WriteString(c, inChunks)
-			between(t, "dripping", drip(t, c, "1\r\n \r\n"), shortRead, shortRead+slack)
-			res, err := http.ReadResponse(r, nil)
+			drip(t, c, "1\r\n \r\n")
+			between(t, "dripping", began, shortRead, shortRead+slack)
+			res, err := http.ReadResponse(c.r, nil)
 			if err != nil || res.StatusCode != 408 && res.StatusCode != 400 { // 400 where the cut is in the middle of a CRLF
 				t.Fatalf("answer %v, %v", res, err)
 			}
 			_ = res.Body.Close()
 		},
-		"a trailer byte by byte": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"a trailer byte by byte": func(t *testing.T, c slowClient) {
+			t.Helper()
+			began := time.Now()
+			_, _ = io.WriteString(c, inChunks+"d\r\n"+anOrder+"\r\n0\r\n")
+			drip(t, c, strings.Repeat("X: y\r\n", 1000))
+			between(t, "dripping", began, shortRead, shortRead+slack)
+			hears(t, c.r, 408, sluice.TooSlowRequest)
+		},
+		"chunks and no end": func(t *testing.T, c slowClient) {
 			t.Helper()
 			_, _ = io.WriteString(c, inChunks+"d\r\n"+anOrder+"\r\n0\r\n")
-			between(t, "dripping", drip(t, c, strings.Repeat("X: y\r\n", 1000)), shortRead, shortRead+slack)
-			hears(t, r, 408, sluice.TooSlowRequest)
+			hears(t, c.r, 408, sluice.TooSlowRequest)
+			ends(t, c.r)
 		},
-		"chunks and no end": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
-			t.Helper()
-			_, _ = io.WriteString(c, inChunks+"d\r\n"+anOrder+"\r\n0\r\n")
-			hears(t, r, 408, sluice.TooSlowRequest)
-			ends(t, r)
-		},
-		"a length and no body": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"a length and no body": func(t *testing.T, c slowClient) {
 			t.Helper()
 			_, _ = io.WriteString(c, placing+"Content-Length: 13\r\n\r\n")
-			hears(t, r, 408, sluice.TooSlowRequest)
-			ends(t, r)
+			hears(t, c.r, 408, sluice.TooSlowRequest)
+			ends(t, c.r)
 		},
-		"a body that it asks leave for, and keeps": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"a body that it asks leave for, and keeps": func(t *testing.T, c slowClient) {
 			t.Helper()
 			_, _ = io.WriteString(c, placing+"Content-Length: 13\r\nExpect: 100-continue\r\n\r\n")
-			hears(t, r, 100, "")
-			hears(t, r, 408, sluice.TooSlowRequest)
-			ends(t, r)
+			hears(t, c.r, 100, "")
+			hears(t, c.r, 408, sluice.TooSlowRequest)
+			ends(t, c.r)
 		},
-		"a body that it asks leave for, after another request and a while": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"a body that it asks leave for, after another request and a while": func(t *testing.T, c slowClient) {
 			t.Helper()
 			_, _ = io.WriteString(c, get)
-			hears(t, r, 200, "")
+			hears(t, c.r, 200, "")
 			time.Sleep(2 * shortWrite)
 			_, _ = io.WriteString(c, placing+"Content-Length: 13\r\nExpect: 100-continue\r\n\r\n")
-			hears(t, r, 100, "")
+			hears(t, c.r, 100, "")
 			_, _ = io.WriteString(c, anOrder)
-			hears(t, r, 202, "")
+			hears(t, c.r, 202, "")
 		},
-		"no HTTP, after another request and a while": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"no HTTP, after another request and a while": func(t *testing.T, c slowClient) {
 			t.Helper()
 			_, _ = io.WriteString(c, get)
-			hears(t, r, 200, "")
+			hears(t, c.r, 200, "")
 			time.Sleep(2 * shortWrite)
 			_, _ = io.WriteString(c, "hello\r\n\r\n")
-			hears(t, r, 400, sluice.BadRequest)
-			ends(t, r)
+			hears(t, c.r, 400, sluice.BadRequest)
+			ends(t, c.r)
 		},
-		"nothing more": func(t *testing.T, c *net.TCPConn, r *bufio.Reader) {
+		"nothing more": func(t *testing.T, c slowClient) {
 			t.Helper()
+			began := time.Now()
 			_, _ = io.WriteString(c, get)
-			hears(t, r, 200, "")
-			between(t, "idling", ends(t, r), shortIdle, shortIdle+slack)
+			hears(t, c.r, 200, "")
+			ends(t, c.r)
+			between(t, "idling", began, shortIdle, shortIdle+slack)
 		},
-		"requests, and never reads": func(t *testing.T, c *net.TCPConn, _ *bufio.Reader) {
+		"requests, and never reads": func(t *testing.T, c slowClient) {
 			t.Helper()
 			if err := c.SetReadBuffer(4 << 10); err != nil {
 				t.Fatal(err)
@@ -186,15 +198,72 @@ func TestSlow_ClientsAreCutOff(t *testing.T) {
 			t.Parallel()
 			s := newStand(t, testConfig(), nil, sale("demo", nil))
 			address := s.serveOn(s.Connections.Listen(loopback(t), false), func(server *fasthttp.Server) {
-				server.ReadTimeout, server.WriteTimeout, server.IdleTimeout = shortRead, shortWrite, shortIdle
+				server.ReadTimeout, server.WriteTimeout = shortRead, shortWrite
+				if what == "nothing more" { // others rest as well, and are served
+					server.IdleTimeout = shortIdle
+				}
 				server.MaxRequestsPerConn = 1 << 30
 			})
+			dialled := time.Now()
 			c := dialFrom(t, "127.0.0.1", address).(*net.TCPConn)
-			speak(t, c, bufio.NewReader(c))
+			speak(t, slowClient{c, bufio.NewReader(c), dialled})
 			_ = c.Close()
 			s.eventually("its place is free", func() bool { return s.Connections.Open() == 0 })
 		})
 	}
+}
+
+// The time in which a connection's first request must arrive begins with its first byte, however old the connection is by then.
+func TestSlow_AFirstRequestHasItsTimeFromItsFirstByte(t *testing.T) {
+	for range 20 {
+		if inPieces(t) || t.Failed() {
+			return
+		}
+	}
+	t.Error("in each of 20 attempts the machine was too slow to tell")
+}
+
+// inPieces is silent for a while and then sends a request in two pieces, the second when the connection is older than a request may
+// take. It says nothing, false, where the server saw the first too late or had reason to cut the second off.
+func inPieces(t *testing.T) (told bool) {
+	t.Helper()
+	const get = getting + "\r\n"
+	s := newStand(t, testConfig(), nil, sale("demo", nil))
+	spoke := make(chan time.Time, 1) // just before the server begins to count
+	address := s.serveOn(s.Connections.Listen(loopback(t), false), func(server *fasthttp.Server) {
+		server.ReadTimeout = shortRead
+		count := server.ConnState
+		server.ConnState = func(c net.Conn, state fasthttp.ConnState) {
+			if state == fasthttp.StateActive {
+				spoke <- time.Now()
+			}
+			if count != nil {
+				count(c, state)
+			}
+		}
+	})
+	c := dialFrom(t, "127.0.0.1", address)
+	defer c.Close() //nolint:errcheck // whatever came of it
+	time.Sleep(shortRead * 3 / 5)
+	_, _ = io.WriteString(c, get[:9])
+	var began time.Time
+	select {
+	case began = <-spoke:
+	case <-time.After(shortRead):
+		return false
+	}
+	time.Sleep(shortRead * 3 / 5)
+	_, _ = io.WriteString(c, get[9:])
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	took := time.Since(began)
+	if err == nil {
+		_ = res.Body.Close()
+	}
+	served := err == nil && res.StatusCode == 200
+	if !served && took < shortRead {
+		t.Errorf("it is cut off %v after its first byte: %v, %v; want it served, as it has %v", took, res, err, shortRead)
+	}
+	return served
 }
 
 func TestServer_HasTheLimitsOfTheContract(t *testing.T) {
@@ -270,7 +339,7 @@ func TestSlow_WhoHungUpOrdersNothing(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			s := newStand(t, testConfig(), nil, sale("demo", nil))
-			turn, read := make(chan struct{}), make(chan struct{}, 2)
+			turn, read := make(chan struct{}), make(chan *connection, 2)
 			l := s.Connections.Listen(loopback(t), false)
 			if one.secret {
 				l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{leaf.TLS}, MinVersion: tls.VersionTLS13})
@@ -278,7 +347,7 @@ func TestSlow_WhoHungUpOrdersNothing(t *testing.T) {
 			address := s.serveOn(l, func(server *fasthttp.Server) {
 				handle := server.Handler
 				server.Handler = func(ctx *fasthttp.RequestCtx) {
-					read <- struct{}{}
+					read <- connectionOf(ctx.Conn())
 					<-turn
 					handle(ctx)
 				}
@@ -295,11 +364,11 @@ func TestSlow_WhoHungUpOrdersNothing(t *testing.T) {
 			if _, err := io.WriteString(c, one.say); err != nil {
 				t.Fatal(err)
 			}
-			<-read
+			theirs := <-read
 			if err := one.leave(c); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(50 * time.Millisecond) // until the kernel has told the other end
+			s.eventually("the kernel has told the other end", theirs.gone)
 			close(turn)
 			if what == "half closed" {
 				hears(t, bufio.NewReader(c), 400, sluice.BadRequest)

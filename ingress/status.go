@@ -150,7 +150,7 @@ func (d *Door) watch(id sluice.OrderID, ticket *sluice.Ticket, late time.Time) (
 		if !s.known && !asked {
 			until = strange
 		}
-		rung := d.waitForNews(id, s.Version, until)
+		rung := d.waitForNews(id, &s, until)
 		s, err = d.see(id, ticket)
 		asked = asked || d.ask.answered(id)
 		s.asked = asked
@@ -167,9 +167,10 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// waitForNews waits until there is news of an order whose version was seen, and reports whether there is. Whoever
-// finds the waiting room full does not wait.
-func (d *Door) waitForNews(id sluice.OrderID, seen int64, until time.Time) bool {
+// waitForNews waits until there is news of an order since it was seen, and reports whether there is. Whoever finds the waiting room full
+// does not wait. An order that is not outstanding here is asked for again meanwhile: the first question may have been dropped, as
+// another's was just before it, and the outcome may go past this door at any time.
+func (d *Door) waitForNews(id sluice.OrderID, seen *sight, until time.Time) bool {
 	wait := time.Until(until)
 	if wait <= 0 {
 		return false
@@ -179,18 +180,29 @@ func (d *Door) waitForNews(id sluice.OrderID, seen int64, until time.Time) bool 
 		return false
 	}
 	defer d.waiting.leave(id, bell)
-	if s, err := d.sighting(id); err != nil || s.Version != seen { // news between the look and the bell
+	if s, err := d.sighting(id); err != nil || s.Version != seen.Version { // news between the look and the bell
 		return true
 	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
-	select {
-	case <-bell.rung:
-		return true
-	case <-t.C:
-	case <-d.stop:
+	var again <-chan time.Time
+	if seen.waiting == nil {
+		tick := time.NewTicker(askAgain)
+		defer tick.Stop()
+		again = tick.C
 	}
-	return false
+	for {
+		select {
+		case <-bell.rung:
+			return true
+		case <-again:
+			d.ask.add(id, time.Now())
+		case <-t.C:
+			return false
+		case <-d.stop:
+			return false
+		}
+	}
 }
 
 // answerOrder writes an order as the contract has it. A browser that placed it goes on to a page instead.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -276,26 +277,30 @@ func commitToAFailingDisk(t *testing.T) {
 
 type smallDisk struct {
 	vfs.FS
-	free uint64
+	free atomic.Uint64
 }
 
 func (d *smallDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
-	return vfs.DiskUsage{AvailBytes: d.free}, nil
+	return vfs.DiskUsage{AvailBytes: d.free.Load()}, nil
 }
 
 func TestJournal_AdmitsNothingBelowTheFloorAndResumesByItself(t *testing.T) {
-	disk := &smallDisk{vfs.NewMem(), 10 << 20}
-	opts := options(t, disk)
-	opts.MinFreeBytes = 64 << 20
-	j := open(t, opts)
-	if err := j.Admitting(); err == nil || !strings.Contains(err.Error(), "10 MiB free; the floor is 64 MiB") {
-		t.Errorf("Admitting below the floor = %v; want both figures", err)
-	}
-	disk.free = 65 << 20
-	j.checkFloor()
-	if err := j.Admitting(); err != nil {
-		t.Errorf("Admitting above the floor = %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		disk := &smallDisk{FS: vfs.NewMem()}
+		disk.free.Store(10 << 20)
+		opts := options(t, disk)
+		opts.MinFreeBytes = 64 << 20
+		j := open(t, opts)
+		if err := j.Admitting(); err == nil || !strings.Contains(err.Error(), "10 MiB free; the floor is 64 MiB") {
+			t.Errorf("Admitting below the floor = %v; want both figures", err)
+		}
+		disk.free.Store(65 << 20)
+		time.Sleep(watchInterval)
+		synctest.Wait()
+		if err := j.Admitting(); err != nil {
+			t.Errorf("Admitting above the floor = %v", err)
+		}
+	})
 }
 
 func TestOpen_SaysThatAnotherProcessHasTheJournal(t *testing.T) {

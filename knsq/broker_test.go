@@ -38,11 +38,13 @@ func TestBroker_ErrorsSayWhetherAnythingWasSent(t *testing.T) {
 	noLeaks(t)
 	nsqd := startNSQD(t)
 	ok, nobody := newBroker(t, nsqd.Addr()), newBroker(t, freeAddr(t), WithTimeout(50*time.Millisecond))
-	silent, err := NewBroker(WithEndpoint(startSilentNSQD(t)), WithTimeout(100*time.Millisecond))
+	silentAddr, untilHeard := startSilentNSQD(t)
+	silent, err := NewBroker(WithEndpoint(silentAddr), WithTimeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
+		silent.timeout = 50 * time.Millisecond // until now it had the time to reach the wire
 		if err := silent.Close(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Close while an answer is missing = %v; want the deadline", err)
 		}
@@ -65,7 +67,11 @@ func TestBroker_ErrorsSayWhetherAnythingWasSent(t *testing.T) {
 		{"nobody there", nobody, "t", event{}, 0, ErrNotSent, 503, "NSQ_NOT_SENT"},
 		{"no answer", silent, "t", event{}, 0, ErrAmbiguous, 504, "NSQ_AMBIGUOUS"},
 	} {
-		err := test.b.PublishDeferred(t.Context(), test.topic, test.v, test.delay)
+		ctx := t.Context()
+		if test.b == silent {
+			ctx = untilHeard
+		}
+		err := test.b.PublishDeferred(ctx, test.topic, test.v, test.delay)
 		if !errors.Is(err, test.kind) || kerrors.Code(err) != test.code || kerrors.Reason(err) != test.reason {
 			t.Errorf("%s: %v; want %d %s", test.name, err, test.code, test.reason)
 		}
@@ -87,9 +93,10 @@ func TestBroker_ErrorsSayWhetherAnythingWasSent(t *testing.T) {
 	}
 }
 
-// startSilentNSQD greets whoever comes, and then says nothing any more.
-func startSilentNSQD(t *testing.T) (addr string) {
+// startSilentNSQD greets whoever comes, and then says nothing any more. The context ends when it has heard something else.
+func startSilentNSQD(t *testing.T) (addr string, untilHeard context.Context) {
 	t.Helper()
+	untilHeard, heard := context.WithCancel(t.Context())
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed by the test
 	if err != nil {
 		t.Fatal(err)
@@ -103,17 +110,19 @@ func startSilentNSQD(t *testing.T) (addr string) {
 			}
 			conns.Go(func() {
 				defer func() { _ = conn.Close() }()
-				greet(conn)
-				_, _ = io.Copy(io.Discard, conn) // until the client goes
+				r := greet(conn)
+				_, _ = r.ReadByte()
+				heard()
+				_, _ = io.Copy(io.Discard, r) // until the client goes
 			})
 		}
 	})
 	t.Cleanup(conns.Wait)
 	t.Cleanup(func() { _ = listener.Close() })
-	return listener.Addr().String()
+	return listener.Addr().String(), untilHeard
 }
 
-func greet(conn net.Conn) {
+func greet(conn net.Conn) *bufio.Reader {
 	r := bufio.NewReader(conn)
 	_, _ = r.ReadString('\n') // "  V2IDENTIFY\n"
 	var size uint32
@@ -122,6 +131,7 @@ func greet(conn net.Conn) {
 	answer := []byte("\x00\x00\x00\x00{}")
 	_ = binary.Write(conn, binary.BigEndian, uint32(len(answer)))
 	_, _ = conn.Write(answer)
+	return r
 }
 
 func TestBroker_RunsItsMiddlewaresInOrder(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -145,10 +147,14 @@ func (l *logged) has(line string) bool {
 
 func quiet() ServerOption { return Slog(slog.New(slog.DiscardHandler)) }
 
-// freeAddr is an address where nobody listens.
+// freeAddr is an address where nobody listens, and where nobody begins to: on Linux it is on a host of this process alone.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	host := "127.0.0.1"
+	if pid := os.Getpid(); runtime.GOOS == "linux" { // where all of 127.0.0.0/8 is this machine, and a pid has 22 bits
+		host = net.IPv4(127, byte(64+pid>>16), byte(pid>>8), byte(pid)).String()
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0")) //nolint:noctx // closed at once
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +171,13 @@ func toJSON(v any) string {
 }
 
 // depth is how many messages nsqd holds for a channel: waiting, in flight and deferred.
-func depth(t *testing.T, n *queue.Server, topic, channel string) (sum int) {
+func depth(t *testing.T, n *queue.Server, topic, channel string) int {
+	t.Helper()
+	sum, _ := depths(t, n, topic, channel)
+	return sum
+}
+
+func depths(t *testing.T, n *queue.Server, topic, channel string) (sum, deferred int) {
 	t.Helper()
 	//nolint:noctx // of a test
 	resp, err := http.Get("http://" + n.HTTPAddr() + "/stats?format=json")
@@ -196,9 +208,10 @@ func depth(t *testing.T, n *queue.Server, topic, channel string) (sum int) {
 		for _, c := range topicStats.Channels {
 			if c.Name == channel {
 				sum += c.Depth + c.InFlight + c.Deferred
+				deferred += c.Deferred
 			}
 		}
 	}
 	http.DefaultClient.CloseIdleConnections()
-	return sum
+	return sum, deferred
 }

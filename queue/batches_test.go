@@ -31,7 +31,7 @@ func numbered(from, to int) [][]byte {
 func TestBatches_ArriveInOrder(t *testing.T) {
 	noLeaks(t)
 	server := startServer(t, ServerConfig{Channels: settle})
-	b := dialBatches(t, server.Addr(), time.Second)
+	b := dialBatches(t, server.Addr(), patience)
 	for from := 0; from < 5000; from += 2500 { // more than one MPUB each
 		if err := b.Publish(t.Context(), TopicOrders, numbered(from, from+2500)); err != nil {
 			t.Fatal(err)
@@ -60,7 +60,7 @@ func TestBatches_SayWhatIsWrong(t *testing.T) {
 		{"an empty body", "t", [][]byte{[]byte("x"), nil}, "0 bytes"},
 		{"too long a body", "t", [][]byte{make([]byte, MaxMessageBytes+1)}, "1048577 bytes"},
 	} {
-		b := dialBatches(t, server.Addr(), time.Second)
+		b := dialBatches(t, server.Addr(), patience)
 		if err := b.Publish(t.Context(), test.topic, test.bodies); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v; want %q", test.name, err, test.want)
 		}
@@ -81,7 +81,8 @@ func TestBatches_WaitNoLongerThanTheirDeadlineOrContext(t *testing.T) {
 	for name, limit := range map[string]struct{ deadline, context time.Duration }{
 		"deadline": {50 * time.Millisecond, patience}, "context": {patience, 50 * time.Millisecond},
 	} {
-		b := dialBatches(t, proxy.addr(), limit.deadline)
+		b := dialBatches(t, proxy.addr(), patience)
+		b.deadline = limit.deadline // of the batch, not of the handshake before
 		proxy.freeze(true)
 		ctx, cancel := context.WithTimeout(t.Context(), limit.context)
 		began := time.Now()
@@ -95,7 +96,7 @@ func TestBatches_WaitNoLongerThanTheirDeadlineOrContext(t *testing.T) {
 		within(t, "the end of the connection", b.Broken())
 		proxy.freeze(false)
 	}
-	b := dialBatches(t, proxy.addr(), time.Second)
+	b := dialBatches(t, proxy.addr(), patience)
 	proxy.cut()
 	within(t, "the news that nsqd is gone", b.Broken())
 }
@@ -113,7 +114,7 @@ func TestProbeTopic_TellsHowDeepItsChannelsAre(t *testing.T) {
 	if topic := probe(); len(topic.Channels) != 0 {
 		t.Errorf("a topic that does not exist: %+v", topic)
 	}
-	b := dialBatches(t, server.Addr(), time.Second)
+	b := dialBatches(t, server.Addr(), patience)
 	if err := b.Publish(t.Context(), TopicEvents, numbered(0, 3)); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +177,7 @@ func TestHoldChannel_KeepsAnEphemeralOneAlive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := dialBatches(t, server.Addr(), time.Second)
+	b := dialBatches(t, server.Addr(), patience)
 	if err := b.Publish(t.Context(), TopicEvents, numbered(0, 10)); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nsqio/nsq/nsqd"
+
+	"sluice/internal/calm"
 )
 
 // fill publishes messages from..to and waits until nsqd has them.
@@ -52,14 +54,16 @@ func TestConsumer_WithoutFlushALoneMessageDoesNotWait(t *testing.T) {
 	}})
 	eventually(t, "connected", c.Connected)
 	p := startPublisher(t, PublisherConfig{Addr: s.Addr()})
-	began := time.Now()
-	for n := range 20 {
-		publish(t, p, n, n+1)
-		within(t, "the message", got)
-	}
-	if d := time.Since(began); d > 2500*time.Millisecond {
-		t.Errorf("20 lone messages took %v: nsqd's default of 250 ms each must not apply", d)
-	}
+	calm.Play(t, 100*time.Millisecond, func(complain calm.Complain) {
+		began := time.Now()
+		for n := range 20 {
+			publish(t, p, n, n+1)
+			within(t, "the message", got)
+		}
+		if d := time.Since(began); d > 2500*time.Millisecond {
+			complain("20 lone messages took %v: nsqd's default of 250 ms each must not apply", d)
+		}
+	})
 }
 
 func TestConsumer_AMessageIsAnsweredOnce(t *testing.T) {
@@ -111,16 +115,20 @@ func TestConsumer_IsBackWithinTwoSecondsOfACut(t *testing.T) {
 	var in inbox
 	c := startConsumer(t, ConsumerConfig{Addr: px.addr(), Handle: in.finish})
 	eventually(t, "connected", c.Connected)
+	all := 0
 	for round := range 3 {
-		epoch := c.Epoch()
-		began := time.Now()
-		px.cut()
-		eventually(t, "another connection", func() bool { return c.Epoch() > epoch && c.Connected() })
-		fill(t, s, round*10, round*10+10)
-		eventually(t, "messages of after the cut", func() bool { return in.distinct() == round*10+10 })
-		if d := time.Since(began); d > 2*time.Second {
-			t.Errorf("cut %d: back after %v", round, d)
-		}
+		calm.Play(t, 200*time.Millisecond, func(complain calm.Complain) {
+			epoch := c.Epoch()
+			began := time.Now()
+			px.cut()
+			eventually(t, "another connection", func() bool { return c.Epoch() > epoch && c.Connected() })
+			fill(t, s, all, all+10)
+			all += 10
+			eventually(t, "messages of after the cut", func() bool { return in.distinct() == all })
+			if d := time.Since(began); d > 2*time.Second {
+				complain("cut %d: back after %v", round, d)
+			}
+		})
 	}
 }
 
@@ -284,25 +292,29 @@ func TestConsumer_StopLetsHandleFinishAndPutsTheRestBack(t *testing.T) {
 func TestConsumer_StopIsBoundByItsContext(t *testing.T) {
 	t.Run("when Handle is stuck", func(t *testing.T) {
 		noLeaks(t)
-		s := startServer(t, ServerConfig{Channels: settle})
-		fill(t, s, 0, 1)
-		h := holder{release: make(chan struct{})}
-		c := startConsumer(t, ConsumerConfig{Addr: s.Addr(), Handle: h.handle})
-		eventually(t, "a message in hand", func() bool { return h.given.Load() == 1 })
-		stopInTime(t, c)
+		calm.Play(t, 200*time.Millisecond, func(complain calm.Complain) {
+			s := startServer(t, ServerConfig{Channels: settle})
+			fill(t, s, 0, 1)
+			h := holder{release: make(chan struct{})}
+			c := startConsumer(t, ConsumerConfig{Addr: s.Addr(), Handle: h.handle})
+			eventually(t, "a message in hand", func() bool { return h.given.Load() == 1 })
+			stopInTime(t, c, complain)
+		})
 	})
 	t.Run("when nsqd is frozen", func(t *testing.T) {
 		noLeaks(t)
 		s := startServer(t, ServerConfig{Channels: settle})
-		px := startProxy(t, s.Addr())
-		c := startConsumer(t, ConsumerConfig{Addr: px.addr(), Handle: new(inbox).finish})
-		eventually(t, "connected", c.Connected)
-		px.freeze(true)
-		stopInTime(t, c)
+		calm.Play(t, 200*time.Millisecond, func(complain calm.Complain) {
+			px := startProxy(t, s.Addr())
+			c := startConsumer(t, ConsumerConfig{Addr: px.addr(), Handle: new(inbox).finish})
+			eventually(t, "connected", c.Connected)
+			px.freeze(true)
+			stopInTime(t, c, complain)
+		})
 	})
 }
 
-func stopInTime(t *testing.T, c *Consumer) {
+func stopInTime(t *testing.T, c *Consumer, complain calm.Complain) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -311,17 +323,22 @@ func stopInTime(t *testing.T, c *Consumer) {
 		t.Error("Stop said that all went well")
 	}
 	if d := time.Since(began); d > time.Second {
-		t.Errorf("Stop took %v", d)
+		complain("Stop took %v", d)
 	}
 }
 
 func TestConsumer_StopIsQuickWithoutNsqd(t *testing.T) {
 	noLeaks(t)
-	c := startConsumer(t, ConsumerConfig{Addr: freeAddr(t), Handle: new(inbox).finish})
-	began := time.Now()
-	if err := c.Stop(t.Context()); err != nil || time.Since(began) > time.Second {
-		t.Errorf("Stop = %v after %v", err, time.Since(began))
-	}
+	calm.Play(t, 200*time.Millisecond, func(complain calm.Complain) {
+		c := startConsumer(t, ConsumerConfig{Addr: freeAddr(t), Handle: new(inbox).finish})
+		began := time.Now()
+		if err := c.Stop(t.Context()); err != nil {
+			t.Errorf("Stop = %v", err)
+		}
+		if d := time.Since(began); d > time.Second {
+			complain("Stop took %v", d)
+		}
+	})
 	idle, err := NewConsumer(ConsumerConfig{Addr: freeAddr(t), Topic: "t", Channel: "c", Handle: new(inbox).finish})
 	if err != nil {
 		t.Fatal(err)

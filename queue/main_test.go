@@ -2,12 +2,14 @@ package queue
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -225,7 +227,7 @@ func startConsumer(t *testing.T, cfg ConsumerConfig) *Consumer {
 }
 
 // proxy stands between a client and nsqd. It can be cut, as by kill -9 of either end, and frozen, as by SIGSTOP:
-// connections are then still accepted, and nothing moves.
+// connections are then still accepted, and what comes in stays here.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -236,6 +238,7 @@ type proxy struct {
 	frozen bool
 	closed bool
 	conns  map[net.Conn]bool
+	asked  []byte // what clients have said, whether or not nsqd has heard it
 }
 
 func startProxy(t *testing.T, target string) *proxy {
@@ -270,27 +273,50 @@ func (p *proxy) accept() {
 		}
 		p.conns[client], p.conns[server] = true, true
 		p.mu.Unlock()
-		p.wg.Go(func() { p.pipe(client, server) })
-		p.wg.Go(func() { p.pipe(server, client) })
+		p.wg.Go(func() { p.pipe(client, server, func([]byte) {}) })
+		p.wg.Go(func() { p.pipe(server, client, p.note) })
 	}
 }
 
-func (p *proxy) pipe(to, from net.Conn) {
-	buf := make([]byte, 64<<10)
-	for p.passable() {
-		n, err := from.Read(buf)
-		if n > 0 && p.passable() {
-			_, _ = to.Write(buf[:n])
-		}
-		if err != nil {
-			if tcp, ok := to.(*net.TCPConn); ok && errors.Is(err, io.EOF) {
-				_ = tcp.CloseWrite()
-			} else {
-				_ = to.Close()
+// pipe listens on while the proxy is frozen, so that heard tells what a client has put on the wire by then.
+func (p *proxy) pipe(to, from net.Conn, note func([]byte)) {
+	pieces := make(chan []byte, 1000)
+	var end error // set before pieces is closed
+	p.wg.Go(func() {
+		defer close(pieces)
+		buf := make([]byte, 64<<10)
+		for end == nil {
+			var n int
+			if n, end = from.Read(buf); n > 0 {
+				note(buf[:n])
+				pieces <- bytes.Clone(buf[:n])
 			}
-			return
+		}
+	})
+	for piece := range pieces {
+		if p.passable() {
+			_, _ = to.Write(piece)
 		}
 	}
+	p.passable() // a frozen end does not hang up either
+	if tcp, ok := to.(*net.TCPConn); ok && errors.Is(end, io.EOF) {
+		_ = tcp.CloseWrite()
+	} else {
+		_ = to.Close()
+	}
+}
+
+func (p *proxy) note(said []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = append(p.asked, said...)
+}
+
+// heard reports whether a client has said what.
+func (p *proxy) heard(what string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes.Contains(p.asked, []byte(what))
 }
 
 // passable waits while the proxy is frozen, and reports whether there is still something to do.
@@ -332,10 +358,14 @@ func (p *proxy) stop() {
 	p.wg.Wait()
 }
 
-// freeAddr is an address where nobody listens.
+// freeAddr is an address where nobody listens, and where nobody begins to: on Linux it is on a host of this process alone.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	host := "127.0.0.1"
+	if pid := os.Getpid(); runtime.GOOS == "linux" { // where all of 127.0.0.0/8 is this machine, and a pid has 22 bits
+		host = net.IPv4(127, byte(64+pid>>16), byte(pid>>8), byte(pid)).String()
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0")) //nolint:noctx // closed at once
 	if err != nil {
 		t.Fatal(err)
 	}

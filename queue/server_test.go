@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/nsqio/nsq/nsqd"
+
+	"sluice/internal/calm"
 )
 
 func get(t *testing.T, url string) (int, string) {
@@ -84,9 +86,7 @@ func TestServer_KeepsTopicsAndMessagesThroughACleanRestart(t *testing.T) {
 		t.Errorf("Err() = %v after Stop", err)
 	}
 	again := startServer(t, ServerConfig{DataDir: dir, HTTP: "127.0.0.1:0"})
-	if n := totals(t, again); n != 100 {
-		t.Errorf("%d of 100 messages survived", n)
-	}
+	eventually(t, "all 100 messages have survived", func() bool { return totals(t, again) == 100 })
 }
 
 func TestServer_FailsWithAnErrorThatNamesWhatIsInTheWay(t *testing.T) {
@@ -217,7 +217,9 @@ func TestProbe_CountsWhatNsqdCarries(t *testing.T) {
 
 			h := holder{release: make(chan struct{})}
 			c := startConsumer(t, ConsumerConfig{Addr: addr.tcp, MaxInFlight: 10, Handle: h.handle})
-			eventually(t, "some in flight", func() bool { return h.given.Load() > 0 })
+			eventually(t, "some in hand and the window full, so that none is on its way", func() bool {
+				return h.given.Load() > 0 && c.InFlight() == 10
+			})
 			if total := probe().Total; total != 100 {
 				t.Errorf("with some in flight the total is %d, want 100", total)
 			}
@@ -239,13 +241,15 @@ func TestProbe_FailsClearlyAndSoon(t *testing.T) {
 	s := startServer(t, ServerConfig{HTTP: "127.0.0.1:0"})
 	px := startProxy(t, s.HTTPAddr())
 	px.freeze(true)
-	began := time.Now()
-	if _, err := Probe(t.Context(), px.addr(), nil); err == nil {
-		t.Error("a frozen nsqd was healthy")
-	}
-	if d := time.Since(began); d > 2*probeTimeout {
-		t.Errorf("a frozen nsqd took %v", d)
-	}
+	calm.Play(t, probeTimeout/2, func(complain calm.Complain) {
+		began := time.Now()
+		if _, err := Probe(t.Context(), px.addr(), nil); err == nil {
+			t.Error("a frozen nsqd was healthy")
+		}
+		if d := time.Since(began); d > 2*probeTimeout {
+			complain("a frozen nsqd took %v", d)
+		}
+	})
 }
 
 func TestEnsureChannel_RefusesWhatCannotLast(t *testing.T) {

@@ -62,7 +62,7 @@ func TestTLS_CarriesOrdersAndFigures(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer release()
-			b, err := DialBatches(t.Context(), s.Addr(), c.secure, time.Second)
+			b, err := DialBatches(t.Context(), s.Addr(), c.secure, patience)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -174,8 +174,8 @@ func TestRun_ARequestEndsInTimeAndIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, shop := newMemory(), newReceiver()
 		shop.delay = func() time.Duration { return time.Hour }
+		m.emit(1, sluice.EventHeld) // before the first look: from there on the times are exact
 		p := launch(t, m, testEndpoint(t), shop)
-		m.emit(1, sluice.EventHeld)
 		time.Sleep(16 * time.Second)
 		if h := m.rows(sluice.DeliveryWaiting); len(h) != 1 || h[0].LastError != "no answer in time" {
 			t.Errorf("got %+v", h)

@@ -72,8 +72,9 @@ func TestContract_OfGoodAnswers(t *testing.T) {
 	s.open(`{"id":"spring","sku":"boots-42","stock":1,"per_user_limit":2,"starts_at":"2020-03-01T18:00:00Z","ends_at":"2099-03-01T18:00:00+01:00",
 		"payment_window":"15m","max_age":"2m","checkout_url":"https://shop.example/pay?o={order}","over_admission":2}`)
 	s.open(`{"id":"demo","stock":1}`)
-	s.place("a", "b")
+	s.place("a")
 	s.settled("a", sluice.Held)
+	s.place("b")
 	s.settled("b", sluice.Rejected)
 	a, b := s.order("a").ID.String(), s.order("b").ID.String()
 	for _, c := range []struct{ method, path, body string }{

@@ -109,15 +109,6 @@ func deliver(t *testing.T, keys *sluice.IDKey, orders []sluice.Order, stores []i
 	nsqd, err := queue.StartServer(queue.ServerConfig{Listen: "127.0.0.1:0", DataDir: t.TempDir(), Logger: log})
 	must(t, err)
 	defer func() { must(t, nsqd.Stop(t.Context())) }()
-	p, err := queue.NewPublisher(queue.PublisherConfig{Addr: nsqd.Addr(), Topic: queue.TopicOrders})
-	must(t, err)
-	for _, o := range orders {
-		if !p.Publish(o.ID, queue.AppendOrder(nil, o)) {
-			t.Fatal("the publisher is full")
-		}
-	}
-	must(t, p.Stop(t.Context()))
-
 	settled := make([]atomic.Int64, len(stores))
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -133,17 +124,31 @@ func deliver(t *testing.T, keys *sluice.IDKey, orders []sluice.Order, stores []i
 		must(t, err)
 		running.Go(func() { _ = w.Start(t.Context()) })
 		defer func() { must(t, w.Stop(t.Context())) }()
+		eventually(t, "it is there for its part", func() bool { return w.pools[0].subscription.Connected() && w.pools[0].state().Window > 0 })
 	}
+	publishAll(t, nsqd.Addr(), orders)
 	eventually(t, "every copy is settled", func() bool {
 		n := int64(0)
 		for i := range settled {
 			n += settled[i].Load()
 		}
-		return n == int64(len(orders))
+		return n >= int64(len(orders)) // one that nsqd sends again counts again
 	})
 	for i := range settled {
 		if settled[i].Load() == 0 {
 			t.Errorf("worker %d had no part in it", i+1)
 		}
 	}
+}
+
+func publishAll(t *testing.T, nsqd string, orders []sluice.Order) {
+	t.Helper()
+	p, err := queue.NewPublisher(queue.PublisherConfig{Addr: nsqd, Topic: queue.TopicOrders})
+	must(t, err)
+	for _, o := range orders {
+		if !p.Publish(o.ID, queue.AppendOrder(nil, o)) {
+			t.Fatal("the publisher is full")
+		}
+	}
+	must(t, p.Stop(t.Context()))
 }

@@ -28,6 +28,7 @@ const (
 	relayDeadline = 5 * time.Second        // for nsqd to take a page, and for one call of the store
 	relayGrace    = 2 * time.Second        // at the end, for what was committed last
 	relayNewborn  = 5 * time.Second        // nsqd tells its start in whole seconds: one so young may have started twice in one
+	relaySure     = 30 * time.Second       // the age of an nsqd that has been heard of past relayNewborn: silence breaks a connection sooner
 
 	// readerPrefix begins the names of the relay's readers: one for each life of an nsqd, so that a restarted one is a new
 	// reader, which begins at the oldest event.
@@ -50,6 +51,7 @@ type relay struct {
 	cfg   Config
 	store outbox
 	owner string
+	grace time.Duration // relayGrace; a test may give it more
 	log   *slog.Logger
 	*relayMetrics
 
@@ -64,13 +66,14 @@ type relay struct {
 
 	// Owned by run.
 	doubted string // the reader whose nsqd may have restarted unseen
+	unsure  string // the reader whose nsqd was last known as a newborn: another one may have its name since
 	tooDeep bool   // a channel is
 	trouble string // that was logged last; empty: all is well
 }
 
 func newRelay(cfg Config, store outbox, log *slog.Logger, reg prometheus.Registerer) *relay {
 	r := &relay{
-		cfg: cfg, store: store, owner: rand.Text(), log: log,
+		cfg: cfg, store: store, owner: rand.Text(), grace: relayGrace, log: log,
 		nudged: make(chan struct{}, 1), stopping: make(chan struct{}),
 	}
 	r.closed.Store(len(cfg.EventChannels) == 0)
@@ -97,7 +100,7 @@ func (r *relay) stop(ctx context.Context) {
 	if r.cancel == nil {
 		return
 	}
-	ctx, release := context.WithTimeout(ctx, relayGrace)
+	ctx, release := context.WithTimeout(ctx, r.grace)
 	defer release()
 	defer context.AfterFunc(ctx, func() { r.cancel(errStopped) })()
 	r.stopOnce.Do(func() { close(r.stopping) })
@@ -182,6 +185,7 @@ type session struct {
 	conn   *queue.Batches
 	http   bool              // nsqd tells of itself
 	reader string            // its name in the store
+	born   time.Time         // its start
 	kept   map[string]func() // ends the hold of each ephemeral channel
 	looked time.Time         // at the channels
 
@@ -208,9 +212,13 @@ func (s *session) identify(ctx context.Context) {
 		}
 		name, started, err := queue.Identify(ctx, s.cfg.NSQDHTTP, s.cfg.NSQDTLS)
 		if err == nil {
-			s.http, s.reader = true, readerPrefix+name
-			if time.Since(started) < relayNewborn {
+			s.http, s.reader, s.born = true, readerPrefix+name, started
+			newborn := time.Since(started) < relayNewborn
+			if newborn || s.unsure == s.reader {
 				s.doubted = s.reader
+			}
+			if s.unsure = ""; newborn {
+				s.unsure = s.reader
 			}
 			return
 		}
@@ -246,7 +254,7 @@ func (s *session) ensure(ctx context.Context, channels []string) error {
 
 // close stores the position and gives the lease back, so that the next one need not wait for its end.
 func (s *session) close(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), relayGrace)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 	defer cancel()
 	s.giveUp(ctx)
 	for _, release := range s.kept {
@@ -285,6 +293,9 @@ func (s *session) serve(ctx context.Context) error {
 	for {
 		last := s.ended(ctx)
 		full, err := s.turn(ctx)
+		if time.Since(s.born) > relaySure && !s.broken() { // in this order: it lives still
+			s.unsure = ""
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -50,7 +51,8 @@ type nsqdProcess struct {
 
 func startNSQD(t *testing.T) *nsqdProcess {
 	t.Helper()
-	p := &nsqdProcess{t: t, addr: freeAddr(t), http: freeAddr(t), data: t.TempDir()}
+	p := &nsqdProcess{t: t, data: t.TempDir()}
+	p.addr, p.http = freeAddrs(t)
 	t.Cleanup(p.kill)
 	p.start()
 	return p
@@ -82,13 +84,22 @@ func (p *nsqdProcess) forget() {
 	p.data = p.t.TempDir()
 }
 
-func freeAddr(t *testing.T) string {
+// freeAddrs are two addresses where nobody listens, and where nobody begins to: on Linux they are on a host of this process alone.
+func freeAddrs(t *testing.T) (one, other string) {
 	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	must(t, err)
-	defer func() { must(t, l.Close()) }()
-	return l.Addr().String()
+	host := "127.0.0.1"
+	if pid := os.Getpid(); runtime.GOOS == "linux" { // where all of 127.0.0.0/8 is this machine, and a pid has 22 bits
+		host = net.IPv4(127, byte(64+pid>>16), byte(pid>>8), byte(pid)).String()
+	}
+	var addrs [2]string
+	for i := range addrs {
+		var lc net.ListenConfig
+		l, err := lc.Listen(t.Context(), "tcp", net.JoinHostPort(host, "0"))
+		must(t, err)
+		defer func() { must(t, l.Close()) }() // not before the other one is chosen: it could be the same
+		addrs[i] = l.Addr().String()
+	}
+	return addrs[0], addrs[1]
 }
 
 // leak stands before nsqd. Told to, it loses what a client sends next, and the connection with it.
@@ -301,11 +312,14 @@ type relaying struct {
 	stopped  sync.Once
 }
 
-func startRelay(t *testing.T, store outbox, cfg Config) *relaying {
+func startRelay(t *testing.T, store outbox, cfg Config, with ...func(*relay)) *relaying {
 	t.Helper()
 	log := &said{}
 	registry := prometheus.NewRegistry()
 	r := &relaying{relay: newRelay(cfg, store, slog.New(slog.NewJSONHandler(log, nil)), registry), logged: log, registry: registry}
+	for _, change := range with {
+		change(r.relay)
+	}
 	r.start(context.Background())
 	t.Cleanup(r.end)
 	return r

@@ -36,6 +36,7 @@ import (
 	"sluice"
 	"sluice/api"
 	apiv1 "sluice/api/v1"
+	"sluice/internal/calm"
 	"sluice/internal/contract"
 	"sluice/internal/transcode"
 	"sluice/inventory"
@@ -469,6 +470,11 @@ func TestRPC_StoreThatIsWaitedForIsUnavailable(t *testing.T) {
 
 // Who watches or waits is let go when the worker stops.
 func TestRPC_WaitingCallersDoNotKeepTheWorker(t *testing.T) {
+	calm.Play(t, 300*time.Millisecond, func(complain calm.Complain) { stopWhileTwoWait(t, complain) })
+}
+
+func stopWhileTwoWait(t *testing.T, complain calm.Complain) {
+	t.Helper()
 	s, _, c := newDesk(t)
 	watch, err := grpc_health_v1.NewHealthClient(s.dial()).Watch(operator(t.Context()), &grpc_health_v1.HealthCheckRequest{})
 	must(t, err)
@@ -481,9 +487,9 @@ func TestRPC_WaitingCallersDoNotKeepTheWorker(t *testing.T) {
 		_, err := c.Events(context.WithoutCancel(t.Context()), 6, 0, api.MaxEventWait)
 		waited <- err
 	})
-	time.Sleep(2 * eventInterval) // both are in their calls
+	s.eventually("both are in their calls", func() bool { return s.figure("sluice_worker_calls") == 2 })
 	if took := s.stopped(); took > stopPatience*2/3 {
-		t.Errorf("the worker stopped after %v", took)
+		complain("the worker stopped after %v", took)
 	}
 	wg.Wait()
 	if err := <-waited; err != nil {
@@ -496,6 +502,11 @@ func TestRPC_WaitingCallersDoNotKeepTheWorker(t *testing.T) {
 
 // Who does not read an answer keeps nobody else waiting, and the worker from stopping for stopPatience at most.
 func TestRPC_DeafCallersKeepNobody(t *testing.T) {
+	calm.Play(t, 300*time.Millisecond, func(complain calm.Complain) { stopWhileOneIsDeaf(t, complain) })
+}
+
+func stopWhileOneIsDeaf(t *testing.T, complain calm.Complain) {
+	t.Helper()
 	s, d, _ := newDesk(t)
 	deaf := s.deaf("/sluice.v1.Operations/ListOrders")
 	defer func() { _ = deaf.Close() }()
@@ -504,7 +515,7 @@ func TestRPC_DeafCallersKeepNobody(t *testing.T) {
 		t.Errorf("others are served %d", got)
 	}
 	if took := s.stopped(); took > stopPatience+2*time.Second {
-		t.Errorf("the worker stopped after %v", took)
+		complain("the worker stopped after %v", took)
 	}
 }
 

@@ -16,9 +16,12 @@ func (c *Cluster) Kill() error {
 	if c.process == nil {
 		return errors.New("kill PostgreSQL: it does not run")
 	}
+	if err := c.process.Signal(syscall.SIGSTOP); err != nil { // so that it starts no further process once they are listed
+		return fmt.Errorf("kill PostgreSQL: %w", err)
+	}
 	children, err := childrenOf(c.process.Pid)
 	if err != nil {
-		return err
+		return errors.Join(err, c.process.Signal(syscall.SIGCONT))
 	}
 	if err := c.process.Kill(); err != nil {
 		return fmt.Errorf("kill PostgreSQL: %w", err)

@@ -137,7 +137,7 @@ func testOrderSteps(b *bench) {
 	held := b.reserve(orders...)
 	b.pay(orders[0].ID, "ref")
 	b.cancel(orders[1].ID)
-	overdue(held[3])
+	b.overdue(held[3])
 	if _, err := b.store.Expire(b.Context(), 10); err != nil {
 		b.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func testRefundDue(b *bench) {
 	b.sale("now", 10, window(0))
 	o, late, free := order("s", "a", "", 1), order("brief", "b", "", 1), order("now", "c", "", 1)
 	b.reserve(o, free)
-	overdue(b.hold(late))
+	b.overdue(b.hold(late))
 	b.pay(o.ID, "first")
 	last := b.newest()
 	for range 2 {

@@ -27,13 +27,13 @@ var graceTests = []test{
 	{"APaymentCountsUntilTheGraceIsOver", func(b *bench) { // P6
 		b.sale("s", 10, window(soon), grace(time.Hour))
 		o, other := b.hold(order("s", "u", "", 2)), b.hold(order("s", "v", "", 1))
-		overdue(other)
+		b.overdue(other)
 		if c, err := b.store.Expire(b.Context(), 10); err != nil || !c.Empty() {
 			b.Errorf("the sweep does not wait for the grace: %+v, %v", c, err)
 		}
 		b.patch("s", sluice.SalePatch{PaymentGrace: new(sluice.Duration(0))})
 		ended := b.hold(order("s", "w", "", 1))
-		overdue(ended)
+		b.overdue(ended)
 		if c, err := b.store.Expire(b.Context(), 10); err != nil || !slices.Equal(ids(c.Statuses), ids([]sluice.Status{ended})) {
 			b.Errorf("the sweep took %+v, %v, want only the one without a grace", c, err)
 		}
@@ -45,7 +45,7 @@ var graceTests = []test{
 	{"AHoldEndsWithItsGrace", func(b *bench) { // P6
 		b.sale("s", 10, window(soon), grace(soon))
 		o, swept := b.hold(order("s", "u", "", 2)), b.hold(order("s", "v", "", 1))
-		time.Sleep(time.Until(swept.PayBy.Add(soon)) + 2*time.Millisecond)
+		b.passed(swept.PayBy.Add(soon))
 		_, err := b.store.Pay(b.Context(), o.Order, "late")
 		b.wantRefused(err, sluice.TooLate)
 		c, err := b.store.Expire(b.Context(), 10)

@@ -277,7 +277,22 @@ func (b *bench) wantRefunds(want ...string) {
 }
 
 // overdue waits until a hold's deadline has passed.
-func overdue(s sluice.Status) { time.Sleep(time.Until(s.PayBy) + 2*time.Millisecond) }
+func (b *bench) overdue(s sluice.Status) {
+	b.Helper()
+	b.passed(s.PayBy)
+}
+
+// passed waits for a time to pass by the store's clock, which need not be this host's.
+func (b *bench) passed(at time.Time) {
+	b.Helper()
+	for {
+		left := at.Sub(b.now())
+		if left < 0 {
+			return
+		}
+		time.Sleep(left + 2*time.Millisecond)
+	}
+}
 
 // together calls fn n times at once and waits.
 func together(n int, fn func(i int)) {

@@ -272,7 +272,7 @@ func testMigration(b *bench) {
 func testReservedShare(b *bench) {
 	reserved := func(s *sluice.Sale) { s.ReservedFor, s.ReservedShare = "members of \"gold\"", 0.25 }
 	b.sale("brief", 10, window(soon), reserved)
-	overdue(b.hold(order("brief", "due", "", 1)))
+	b.overdue(b.hold(order("brief", "due", "", 1)))
 	b.sale("s", 10, reserved)
 	a, c := order("s", "a", "", 1), order("s", "c", "", 1)
 	ctx := b.Context()

@@ -70,7 +70,7 @@ var orderTests = []test{
 	{"AnOverdueHoldExpiresWhenItIsPaid", func(b *bench) { // P6
 		b.sale("s", 10, window(soon))
 		o := b.hold(order("s", "u", "", 2))
-		overdue(o)
+		b.overdue(o)
 		c, err := b.store.Pay(b.Context(), o.Order, "late")
 		b.wantRefused(err, sluice.TooLate)
 		b.wantChanges(c, sluice.Expired, 3)
@@ -191,7 +191,7 @@ func testExpire(b *bench) { // P6
 	for _, user := range []string{"a", "b", "c"} {
 		last = b.hold(order("short", user, "", 2))
 	}
-	overdue(last)
+	b.overdue(last)
 	for _, want := range []struct {
 		limit, expired int
 		free           int64

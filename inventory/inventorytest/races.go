@@ -228,7 +228,7 @@ func testExpiryRace(b *bench) { // P6
 	overdueAt := held[0]
 	together(6, func(i int) {
 		if i >= 3 {
-			overdue(overdueAt)
+			b.overdue(overdueAt)
 			for range 6 {
 				c, err := b.store.Expire(b.Context(), 7)
 				if err != nil {
@@ -269,6 +269,8 @@ type holdsRace struct {
 	took   time.Duration // to reserve them all
 	left   atomic.Int64  // orders of which nobody has heard yet that they ended
 
+	extended int // deadlines that were moved; extend's
+
 	mu    sync.Mutex
 	swept map[sluice.OrderID]int  // how often a sweep announced it; guarded by mu
 	ended map[sluice.OrderID]bool // guarded by mu
@@ -293,6 +295,9 @@ func testHoldsRace(b *bench) { // P1, P6, P8, P10
 			r.extend(spread/4 + r.took) // however long its turn takes to come
 		}
 	})
+	if r.extended == 0 {
+		b.Error("no deadline was moved")
+	}
 	states := map[sluice.State]int{}
 	for id, end := range r.ends() {
 		states[end]++
@@ -414,10 +419,11 @@ func (r *holdsRace) extend(ahead time.Duration) {
 	for n := range 60 {
 		c, ok := r.call(func() (sluice.Changes, error) {
 			return r.store.ExtendHolds(r.Context(), r.sales[n%len(r.sales)], time.Now().Add(ahead), 25)
-		})
+		}, sluice.BadRequest) // where the store hears of that time after it
 		if !ok {
 			return
 		}
+		r.extended += len(c.Statuses)
 		for _, s := range c.Statuses {
 			if s.State != sluice.Held {
 				r.Errorf("the deadline of %+v was moved", s)

@@ -60,7 +60,18 @@ func TestStore(t *testing.T) { inventorytest.Run(t, place) }
 
 func open(t *testing.T, url string) *postgres.Store {
 	t.Helper()
-	s, err := postgres.Open(t.Context(), url)
+	return opened(t, url, postgres.Open)
+}
+
+// openPatient opens a store whose statements wait for a lock for as long as a test may hold it.
+func openPatient(t *testing.T, url string) *postgres.Store {
+	t.Helper()
+	return opened(t, url, postgres.OpenPatient)
+}
+
+func opened(t *testing.T, url string, open func(context.Context, string) (*postgres.Store, error)) *postgres.Store {
+	t.Helper()
+	s, err := open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}

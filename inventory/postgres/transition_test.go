@@ -135,7 +135,8 @@ func TestTransition_CommitsNothingThatWasDecidedOnAChangedOrder(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx := t.Context()
-			_, store, db := behind(t)
+			url, _, db := behind(t)
+			store := openPatient(t, url)
 			order := sluice.Order{ID: sluice.OrderID{9}, Sale: "s", User: "u", Quantity: 2}
 			if _, err := store.Reserve(ctx, []sluice.Order{order}); err != nil {
 				t.Fatal(err)
