@@ -96,10 +96,12 @@ func refusedProperly(t *testing.T, b *buyers) {
 // repeats: who has an order is answered with it even when nobody new comes in (P5).
 func repeats(t *testing.T, b *buyers) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), rushTime)
+	defer cancel()
 	for i := 0; i < len(b.orders); i += 100 {
 		e := b.orders[i]
 		at := slices.IndexFunc(b.doors, func(d front) bool { return d.name == e.Door })
-		if a := b.definite(t.Context(), b.doors[at], e.User, e.Key); a.code != http.StatusOK || a.Order != e.Order {
+		if a := b.definite(ctx, b.doors[at], e.User, e.Key); a.code != http.StatusOK || a.Order != e.Order {
 			t.Errorf("P5: %s asked again and got %d %q %s, want 200 %s", e.User, a.code, a.Reason, a.Order, e.Order)
 		}
 	}

@@ -94,13 +94,14 @@ func underAttack(t *testing.T, source func(n int) string, let int) (late string)
 	if allIn && int(refused) != attackers-let {
 		t.Errorf("%d connections were refused, want %d", refused, attackers-let)
 	}
+	if each > 64<<10 {
+		t.Errorf("a connection costs %d bytes", each)
+	}
 	t.Logf("%d open, the last cut off after %v; %d orders, the slowest %v; %d KiB of memory, then %d: %d bytes a connection",
 		open, took.Round(time.Millisecond), orders, worst.Round(time.Millisecond), before>>10, most>>10, each)
 	switch {
 	case failed != "":
 		return failed
-	case each > 64<<10:
-		return fmt.Sprintf("a connection costs %d bytes", each)
 	case open < let || !allIn:
 		return fmt.Sprintf("%d connections were open at once and %d refused, want %d and %d", open, refused, let, attackers-let)
 	case len(crowd) > 0 || took > timeout+time.Second:
@@ -169,8 +170,11 @@ func (s *stand) keepBuying(address string) (stop func() (orders int, worst time.
 			}
 			began := time.Now()
 			status, err := buyOnce(address, orders)
-			if (err != nil || status != 202) && failed == "" {
-				failed = fmt.Sprintf("order %d during the attack: %d %v", orders, status, err)
+			if err == nil && status != 202 {
+				s.t.Errorf("order %d during the attack: %d", orders, status)
+			}
+			if err != nil && failed == "" {
+				failed = fmt.Sprintf("order %d during the attack: %v", orders, err)
 			}
 			orders++
 			worst = max(worst, time.Since(began))

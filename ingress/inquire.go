@@ -20,7 +20,7 @@ type inquiries struct {
 const (
 	inquireEvery  = 100 * time.Millisecond
 	inquiryPeriod = 5 * time.Second
-	askAgain      = inquiryPeriod + inquireEvery // by who waits; so that a period is surely over each time
+	askAgain      = inquiryPeriod + inquireEvery // by who waits: each second time two periods are surely over, and it is a question
 	maxRemembered = 20_000
 )
 
@@ -43,6 +43,16 @@ func (q *inquiries) add(id sluice.OrderID, now time.Time) {
 	if len(q.asked[0]) < maxRemembered && len(q.pending) < maxRemembered {
 		q.asked[0][id] = false
 		q.pending = append(q.pending, id)
+	}
+}
+
+// addAgain notes an order once more for one who waits, unless that would keep those waiting who ask for the first time.
+func (q *inquiries) addAgain(id sluice.OrderID, now time.Time) {
+	q.mu.Lock()
+	busy := len(q.pending) >= MaxInquiry
+	q.mu.Unlock()
+	if !busy {
+		q.add(id, now)
 	}
 }
 

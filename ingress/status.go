@@ -196,7 +196,7 @@ func (d *Door) waitForNews(id sluice.OrderID, seen *sight, until time.Time) bool
 		case <-bell.rung:
 			return true
 		case <-again:
-			d.ask.add(id, time.Now())
+			d.ask.addAgain(id, time.Now())
 		case <-t.C:
 			return false
 		case <-d.stop:

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -105,17 +107,30 @@ type endpoint struct {
 func endpointsOf(s *Service, processes []string) (doors []endpoint, worker endpoint) {
 	worker = endpoint{process: workerName, url: strings.TrimSuffix(s.Admin, "/") + "/metrics", token: s.Token, must: metricStoreUp}
 	names := slices.DeleteFunc(processes, func(name string) bool { return !strings.HasPrefix(name, "door") })
-	for i, url := range s.Metrics {
-		door := endpoint{process: fmt.Sprintf("door-%d", i+1), url: url, token: s.Token, must: metricOutstanding}
+	for i, at := range s.Metrics {
+		door := endpoint{process: fmt.Sprintf("door-%d", i+1), url: at, must: metricOutstanding}
+		if private(at) {
+			door.token = s.Token
+		}
 		switch {
-		case url == worker.url: // a door and a worker in one process
-			door.process = worker.process
+		case at == worker.url: // a door and a worker in one process
+			door.process, door.token = worker.process, worker.token
 		case len(names) == len(s.Metrics):
 			door.process = names[i]
 		}
 		doors = append(doors, door)
 	}
 	return doors, worker
+}
+
+// private says whether nobody on the way to an address hears what is said.
+func private(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Scheme == "https" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // workerName is the worker's among processes.

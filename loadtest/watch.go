@@ -52,7 +52,7 @@ func newWatch(s *Service) *watch {
 	// To compress answers would cost processor time that is measured.
 	transport := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: 5 * time.Second, DisableCompression: true, TLSClientConfig: s.Secure.Clone()}
 	w := &watch{
-		service: s, client: &http.Client{Transport: transport}, self: newSelf(), every: watchInterval, patience: watchInterval * 4 / 5,
+		service: s, client: &http.Client{Transport: transport, CheckRedirect: noRedirect}, self: newSelf(), every: watchInterval, patience: watchInterval * 4 / 5,
 		gaps: map[string]*gap{}, used: map[string]float64{},
 	}
 	var names []string
@@ -65,6 +65,9 @@ func newWatch(s *Service) *watch {
 	w.doors, w.worker = endpointsOf(s, names)
 	return w
 }
+
+// noRedirect: who is asked redirects nobody, and the token is not for others.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // run looks for the first time when a round begins, then at equal intervals, and once more when its context ends.
 func (w *watch) run(ctx context.Context, began time.Time) {

@@ -293,7 +293,7 @@ func (s *session) serve(ctx context.Context) error {
 	for {
 		last := s.ended(ctx)
 		full, err := s.turn(ctx)
-		if time.Since(s.born) > relaySure && !s.broken() { // in this order: it lives still
+		if s.http && time.Since(s.born) > relaySure && !s.broken() { // in this order: it lives still
 			s.unsure = ""
 		}
 		switch {

@@ -107,7 +107,7 @@ func (o *loadOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.admin, "admin", "127.0.0.1:8081", "its operations API: sales are made there, and the books read")
 	f.StringVar(&o.ca, "admin-ca", "", "file with the authorities of its certificate, in PEM; then it is asked over TLS only")
 	f.StringVar(&o.token, "admin-token-file", "", "file with a token for it")
-	f.StringSliceVar(&o.metrics, "metrics", nil, "URLs of its doors' metrics; they are asked with the same token and authorities")
+	f.StringSliceVar(&o.metrics, "metrics", nil, "URLs of its doors' metrics; they are asked with the same authorities, and with the token where nobody else hears it")
 	f.BoolVar(&o.anywhere, "anywhere", false, "allow a target that is not on this machine: whoever runs it must have agreed")
 	f.SortFlags = false
 }
@@ -248,6 +248,11 @@ func (o *loadOptions) foreign() (*loadtest.Service, error) {
 	operations, err := operationsAt(config.Config{AdminCA: o.ca}, "admin", o.admin)
 	if err != nil {
 		return nil, err
+	}
+	for _, url := range o.metrics { // they are shown the token, too
+		if _, err := operationsAt(config.Config{AdminCA: o.ca}, "metrics", url); err != nil {
+			return nil, err
+		}
 	}
 	admin := operations.url()
 	if err := o.allowed(admin); err != nil {

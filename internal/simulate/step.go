@@ -50,7 +50,8 @@ func (w *World) settle() {
 				d.allowed = max(d.allowed, r.hold.bound)
 			}
 			if r.done {
-				w.mark(r.door.n, r.status, int(r.answer.Version), int(r.answer.Position))
+				// But not its position: what leaves the line by the same sync of the disk is before it still, or no more.
+				w.mark(r.door.n, r.status, int(r.answer.Version))
 				_, _ = w.trace.Write(r.answer.Order[:])
 				w.told(r)
 				w.check.answered(r)
