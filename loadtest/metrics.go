@@ -126,11 +126,13 @@ func endpointsOf(s *Service, processes []string) (doors []endpoint, worker endpo
 // private says whether nobody on the way to an address hears what is said.
 func private(address string) bool {
 	u, err := url.Parse(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	return u.Scheme == "https" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	return err == nil && (u.Scheme == "https" || OnThisMachine(u.Hostname()))
+}
+
+// OnThisMachine says whether a host is this one by its loopback interface.
+func OnThisMachine(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // workerName is the worker's among processes.

@@ -324,3 +324,16 @@ func TestWaitIdle_IsNotWhileADoorIsSilent(t *testing.T) {
 		t.Errorf("got %v %v, want not idle", at, ok)
 	}
 }
+
+// A token goes to nobody who could be overheard.
+func TestEndpointsOf_ShowTheTokenWhereNobodyElseHearsIt(t *testing.T) {
+	for at, token := range map[string]string{
+		"https://door.example:9100/metrics": "secret", "http://127.0.0.1:9100/metrics": "secret", "http://[::1]:9100/metrics": "secret",
+		"http://localhost:9100/metrics": "secret", "http://10.0.0.7:9100/metrics": "", "http://door.example/metrics": "", "http://127.0.0.1.example/": "",
+	} {
+		doors, worker := endpointsOf(&Service{Metrics: []string{at}, Admin: "https://worker.example", Token: "secret"}, nil)
+		if doors[0].token != token || worker.token != "secret" {
+			t.Errorf("%s is shown %q, want %q; the worker %q", at, doors[0].token, token, worker.token)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -272,7 +271,7 @@ func (o *loadOptions) allowed(admin string) error {
 	}
 	for _, at := range append([][2]string{{"target", o.target}, {"admin", admin}}, named("metrics", o.metrics)...) {
 		u, err := url.Parse(at[1])
-		if err != nil || !onThisMachine(u.Hostname()) {
+		if err != nil || !loadtest.OnThisMachine(u.Hostname()) {
 			return fmt.Errorf("--%s %s: it is not on this machine; a load test can keep others from working: --anywhere allows it", at[0], at[1])
 		}
 	}
@@ -284,11 +283,6 @@ func named(flag string, values []string) (pairs [][2]string) {
 		pairs = append(pairs, [2]string{flag, v})
 	}
 	return pairs
-}
-
-func onThisMachine(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // database gets the parts' database ready; end ends what was started for it.
